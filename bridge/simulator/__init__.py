@@ -1,0 +1,1 @@
+"""The exchange simulator: Binance's wire, made-up or recorded markets, faults and ground truth."""
