@@ -1,0 +1,403 @@
+"""Compiles a declaration of ``topics/streams/`` into a typed decoder and an encoder, per market.
+
+The encoder is generated Python that goes straight from the decoded fields to Avro bytes; ``CompiledChannel.source``
+is its text. Its result is checked against fastavro by property tests.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bridge.core.conversions import CONVERSIONS, micros
+from bridge.core.decimals import DECIMALS, NULLABLE_DECIMALS, decimal_bytes
+from bridge.core.schema import ENVELOPE, Schema, SchemaField
+from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
+from bridge.errors import ContractError, UnexpectedMessage
+
+if TYPE_CHECKING:
+    from bridge.core.declaration import Channel, Record
+    from bridge.core.instruments import Instrument
+    from bridge.model import Market
+
+Unify = Callable[[Any, tuple[bytes, ...], bytes, "Instrument", tuple[bytes, ...]], tuple[tuple[int, int | None, bytes], ...]]
+"""``unify(message, prefixes, stamp, instrument, constants)`` → ``(record index, Kafka time in ms or None, value)``."""
+
+_CALL = re.compile(r"(\w+)\((.*)\)")
+_WIRE_TYPE = {"Text": "text", "MaybeText": "text?", "Int": "int", "MaybeInt": "int?", "Flag": "flag"}
+_PYTHON = {"text": str, "int": int, "flag": bool, "levels": list[tuple[str, str]]}
+_DEFAULT_WIRE = {"decimal": "text", "timestamp": "int", "long": "int", "int": "int", "string": "text", "enum": "text", "boolean": "flag"}
+
+
+class TimeTable(dict[int, bytes]):
+    """``table[time]`` is the Avro encoding of a time of the exchange; many events share one."""
+
+    def __missing__(self, time: int) -> bytes:
+        """Encode ``time`` for the first time."""
+        if len(self) > 10_000:
+            self.clear()
+        value = self[time] = long_bytes(micros(time))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledChannel:
+    """A channel on one market, ready to run.
+
+    Attributes:
+        channel: its name.
+        market: the market.
+        declaration: what it was compiled from.
+        structures: the structure of each record index.
+        decode: bytes of a combined frame → object with ``data``.
+        unify: see :data:`Unify`.
+        event_time: message → event time as the exchange sent it, or None.
+        symbol: message → exchange symbol, or None where messages have none.
+        product: message → 1 (usdm), 2 (coinm) or None: rows of merged all-market streams.
+        link: message → (previous id, last id) for ``contiguous`` and ``linked``; None for other rules.
+        candle: message → (open time, close time, closed) for ``candle``.
+        newest: message → the value that never goes back, for ``newest``.
+        constants: which constants of the stream ``unify`` wants, in order (see :func:`constants_of`).
+        source: the generated text.
+    """
+
+    channel: str
+    market: Market
+    declaration: Channel
+    structures: tuple[str, ...]
+    decode: Callable[[bytes], Any]
+    decode_rows: Callable[[bytes], Any]
+    unify: Unify
+    event_time: Callable[[Any], int | None]
+    symbol: Callable[[Any], str | None]
+    product: Callable[[Any], int | None]
+    link: Callable[[Any], tuple[int, int]] | None
+    candle: Callable[[Any], tuple[int, int, bool]] | None
+    newest: Callable[[Any], int | None] | None
+    constants: tuple[tuple[str, SchemaField], ...]
+    source: str = field(repr=False)
+
+
+def compile_channel(name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]) -> CompiledChannel:
+    """Compile ``declaration`` for ``market``.
+
+    Raises:
+        ContractError: the declaration does not fit its schema; names the file, the record and the field.
+    """
+    return _Compiler(name, declaration, market, schemas).compile()
+
+
+class _Compiler:
+    """Collects the wire keys while it writes the source, then builds the message type from them."""
+
+    def __init__(self, name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]) -> None:
+        self.name, self.declaration, self.market, self.schemas = name, declaration, market, schemas
+        self.wire: dict[str, str] = {}
+        self.constants: list[tuple[str, SchemaField]] = []
+        self.enums: dict[tuple[str, ...], str] = {}
+        self.where = f"topics/streams/{name}.yaml"
+
+    def compile(self) -> CompiledChannel:
+        lines = ["def unify(m, p, s, i, k):"]
+        for key, value in self.declaration.drop.items():
+            lines += [f"    if {self.use(key, 'text?')} == {value!r}:", "        return ()"]
+        lines += ["    records = []"]
+        for index, record in enumerate(self.declaration.records):
+            lines += self.record(index, record)
+        lines += ["    return records"]
+        lines += self.accessors()
+        source = "\n".join(lines) + "\n"
+        space = self.namespace()
+        exec(compile(source, self.where, "exec"), space)  # noqa: S102 - generated here, from our own files
+        message = self.message_type()
+        return CompiledChannel(
+            channel=self.name,
+            market=self.market,
+            declaration=self.declaration,
+            structures=tuple(r.structure for r in self.declaration.records),
+            decode=_decoder(self.name, message),
+            decode_rows=_decoder(self.name, list[message]),  # type: ignore[valid-type]
+            unify=space["unify"],
+            event_time=space["event_time"],
+            symbol=space["symbol"],
+            product=space["product"],
+            link=space.get("link"),
+            candle=space.get("candle"),
+            newest=space.get("newest"),
+            constants=tuple(self.constants),
+            source=source,
+        )
+
+    # Records
+
+    def record(self, index: int, record: Record) -> list[str]:
+        schema = self.schemas.get(record.structure)
+        if schema is None or not schema.unified:
+            raise ContractError(f"{self.where}: no unified structure {record.structure!r} in avro/")
+        fields = {**record.fields, **getattr(record, self.market)}
+        body = [f for f in schema.fields if f.name not in ENVELOPE]
+        stray = set(fields) - {f.name for f in body} - {"sequence"}
+        if stray:
+            raise ContractError(f"{self.where}: avro/{record.structure}.avsc has no field {', '.join(sorted(stray))}")
+        sequence = next(f for f in schema.fields if f.name == "sequence")
+        parts = [f"p[{index}]", "s", self.value(fields.get("sequence"), sequence, record)]
+        parts += [self.value(fields.get(f.name), f, record) for f in body]
+        time = self.kafka_time(fields.get("timestamp"))
+        append = f"records.append(({index}, {time}, b''.join(({', '.join(_merge_constants(parts))}))))"
+        if record.when is None:
+            return [f"    {append}"]
+        return [f"    if {self.use(record.when, 'text?')}:", f"        {append}"]
+
+    def kafka_time(self, expression: str | None) -> str:
+        if expression is None:
+            return "None"
+        key = expression.split("|")[0].strip()
+        if "|" in expression:
+            return f"({self.use(key, 'int?')} or {self.use(expression.split('|')[1].strip(), 'int?')})"
+        return self.use(key, "int?")
+
+    def value(self, expression: str | None, target: SchemaField, record: Record) -> str:
+        """Return the Python expression whose value is the Avro encoding of one field."""
+        if expression is None:
+            return repr(self.empty(target, record))
+        if expression.startswith("="):
+            return repr(self.constant(expression[1:], target))
+        if expression in {"option()", "zone()", "price_type()"}:
+            self.constants.append((expression[:-2], target))
+            return f"k[{len(self.constants) - 1}]"
+        call = _CALL.fullmatch(expression)
+        if call is None:
+            return self.plain(expression, target)
+        name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
+        if name == "levels":
+            return f"levels({self.use(keys[0], 'levels')})"
+        return self.encoded(self.call(name, keys), target)
+
+    def call(self, name: str, keys: list[str]) -> str:
+        function = CONVERSIONS.get(name)
+        if function is None:
+            raise ContractError(f"{self.where}: no conversion {name!r}; there are {', '.join(CONVERSIONS)}")
+        annotations = {k: v for k, v in function.__annotations__.items() if k != "return"}
+        arguments, rest = [], list(keys)
+        for argument, type_name in annotations.items():
+            if argument == "instrument":
+                arguments.append("i")
+            elif rest:
+                arguments.append(self.use(rest.pop(0), _WIRE_TYPE[type_name]))
+            else:
+                raise ContractError(f"{self.where}: {name}() wants {len(annotations)} keys, got {', '.join(keys)}")
+        if rest:
+            raise ContractError(f"{self.where}: {name}() does not want {', '.join(rest)}")
+        return f"{name}({', '.join(arguments)})"
+
+    def plain(self, expression: str, target: SchemaField) -> str:
+        if "|" in expression:  # the first key, or the second where the message lacks it
+            first, second = (k.strip() for k in expression.split("|"))
+            value = f"({self.use(first, 'int?')} or {self.use(second, 'int')})"
+            return f"TIMES[{value}]"
+        wire = _DEFAULT_WIRE.get(target.kind)
+        if wire is None:
+            raise ContractError(f"{self.where}: {target.name} is a {target.kind}; name a conversion for it")
+        value = self.use(expression, wire + "?" if target.nullable else wire)
+        if target.kind == "decimal":
+            return f"{'NULLABLE_DECIMALS' if target.nullable else 'DECIMALS'}[{value}]"
+        if target.kind == "timestamp":
+            return f"nullable_time({value})" if target.nullable else f"TIMES[{value}]"
+        return self.encoded(value, target)
+
+    def encoded(self, value: str, target: SchemaField) -> str:
+        """Wrap a Python value (unscaled integer, microseconds, text …) into its encoding."""
+        encoder = {
+            "decimal": "decimal_bytes", "timestamp": "long_bytes", "long": "long_bytes", "int": "long_bytes",
+            "string": "text_bytes", "boolean": "boolean_bytes",
+        }.get(target.kind)  # fmt: skip
+        if target.kind == "enum":
+            self.enums[target.symbols] = f"ENUM_{'_'.join(target.symbols)}"
+            table = self.enums[target.symbols]
+            return f"{table}_OR_NULL[{value}]" if target.nullable else f"{table}[{value}]"
+        if encoder is None:
+            raise ContractError(f"{self.where}: {target.name}: a {target.kind} can't be mapped")
+        return f"nullable({encoder}, {value})" if target.nullable else f"{encoder}({value})"
+
+    def empty(self, target: SchemaField, record: Record) -> bytes:
+        if target.nullable:
+            return b"\x02\x00\x00\x00" if target.name == "fee" else b"\x00"
+        if target.kind == "array":
+            return b"\x00"
+        raise ContractError(f"{self.where}: avro/{record.structure}.avsc wants {target.name}; the declaration has no source for it")
+
+    def constant(self, text: str, target: SchemaField) -> bytes:
+        return constant_bytes(text, target, self.where)
+
+    # Message type
+
+    def use(self, key: str, wire: str) -> str:
+        """Note that ``key`` is read as ``wire`` (``text``, ``int?`` …); return the expression that reads it."""
+        known = self.wire.get(key)
+        if known is not None and known.rstrip("?") != wire.rstrip("?"):
+            raise ContractError(f"{self.where}: {key} is read both as {known} and as {wire}")
+        if known is None or known.endswith("?"):
+            self.wire[key] = wire
+        return "m." + ".".join(f"f_{part}" for part in key.split("."))
+
+    def message_type(self) -> Any:
+        tree: dict[str, Any] = {}
+        for key, wire in self.wire.items():
+            *path, leaf = key.split(".")
+            node = tree
+            for part in path:
+                node = node.setdefault(part, {})
+            node[leaf] = wire
+        return _struct(f"{self.name}:{self.market}", tree)
+
+    # What the pipeline asks of a message
+
+    def accessors(self) -> list[str]:
+        declaration, rule = self.declaration, self.declaration.sequence
+        event_time = self.use(declaration.event_time, "int?") if declaration.event_time else "None"
+        symbol = self.use(declaration.symbol, "text") if declaration.symbol else "None"
+        futures = self.market != "spot"
+        product = self.use("st", "int?") if futures else "None"
+        lines = [
+            f"def event_time(m): return {event_time}",
+            f"def symbol(m): return {symbol}",
+            f"def product(m): return {product}",
+        ]
+        if rule is None:
+            return lines
+        if rule.rule == "contiguous":
+            id_ = self.use(_wanted(rule.id, "id", self.where), "int")
+            lines.append(f"def link(m): return {id_} - 1, {id_}")
+        elif rule.rule == "linked":
+            first = self.use(_wanted(rule.first, "first", self.where), "int")
+            last = self.use(_wanted(rule.last, "last", self.where), "int")
+            previous = f"{first} - 1"
+            if rule.previous is not None and futures:
+                previous = self.use(rule.previous, "int")
+            lines.append(f"def link(m): return {previous}, {last}")
+        elif rule.rule == "candle":
+            lines.append(
+                f"def candle(m): return {self.use('k.t', 'int')}, {self.use('k.T', 'int')}, {self.use('k.x', 'flag')}"
+            )
+        else:
+            lines.append(f"def newest(m): return {self.use(_wanted(rule.id, 'id', self.where), 'int?')}")
+        return lines
+
+    def namespace(self) -> dict[str, Any]:
+        space: dict[str, Any] = {
+            "DECIMALS": DECIMALS,
+            "NULLABLE_DECIMALS": NULLABLE_DECIMALS,
+            "TIMES": TIMES,
+            "decimal_bytes": decimal_bytes,
+            "long_bytes": long_bytes,
+            "nullable_long_bytes": nullable_long_bytes,
+            "text_bytes": text_bytes,
+            "boolean_bytes": _boolean_bytes,
+            "nullable": _nullable,
+            "nullable_time": _nullable_time,
+            "levels": levels_bytes,
+            **CONVERSIONS,
+        }
+        for symbols, name in self.enums.items():
+            table = {symbol: long_bytes(n) for n, symbol in enumerate(symbols)}
+            space[name] = _EnumTable(table)
+            space[f"{name}_OR_NULL"] = _EnumTable({s: b"\x02" + b for s, b in table.items()} | {None: b"\x00"})
+        return space
+
+
+TIMES = TimeTable()
+
+
+class _EnumTable(dict[Any, bytes]):
+    """Symbols and their encoding; an unknown one says so."""
+
+    def __missing__(self, symbol: object) -> bytes:
+        raise UnexpectedMessage(f"{symbol!r} is none of {', '.join(str(s) for s in self if s is not None)}")
+
+
+def _nullable_time(time: int | None) -> bytes:
+    return b"\x00" if time is None else b"\x02" + TIMES[time]
+
+
+def _nullable(encoder: Callable[[Any], bytes], value: Any) -> bytes:
+    return b"\x00" if value is None else b"\x02" + encoder(value)
+
+
+def _boolean_bytes(value: bool) -> bytes:
+    return b"\x01" if value else b"\x00"
+
+
+def levels_bytes(levels: list[tuple[str, str]]) -> bytes:
+    """Return the Avro encoding of an array of ``Level`` records."""
+    if not levels:
+        return b"\x00"
+    table = DECIMALS
+    return long_bytes(len(levels)) + b"".join([table[text] for level in levels for text in level]) + b"\x00"
+
+
+def constant_bytes(text: str, target: SchemaField, where: str) -> bytes:
+    """Return the encoding of a constant; "" is null where the field may be null."""
+    head = b"\x02" if target.nullable else b""
+    if target.nullable and not text:
+        return b"\x00"
+    if target.kind == "enum":
+        if text not in target.symbols:
+            raise ContractError(f"{where}: {target.name} has no symbol {text!r}")
+        return head + long_bytes(target.symbols.index(text))
+    if target.kind == "string":
+        return head + text_bytes(text)
+    if target.kind in {"int", "long"}:
+        return head + long_bytes(int(text))
+    if target.kind == "boolean":
+        return head + _boolean_bytes(text == "true")
+    raise ContractError(f"{where}: {target.name} is a {target.kind}; a constant can't be given")
+
+
+def _merge_constants(parts: list[str]) -> list[str]:
+    """Join neighbouring byte literals, so that a run of nulls is one piece."""
+    merged: list[str] = []
+    for part in parts:
+        if part.startswith(("b'", 'b"')) and merged and merged[-1].startswith(("b'", 'b"')):
+            merged[-1] = repr(_literal(merged[-1]) + _literal(part))
+        else:
+            merged.append(part)
+    return merged
+
+
+def _literal(text: str) -> bytes:
+    value = ast.literal_eval(text)
+    assert isinstance(value, bytes)
+    return value
+
+
+def _wanted(key: str | None, name: str, where: str) -> str:
+    if key is None:
+        raise ContractError(f"{where}: the sequence rule wants {name}")
+    return key
+
+
+def _struct(name: str, tree: dict[str, Any]) -> Any:
+    """Build a msgspec type whose attributes are ``f_<wire key>`` (keys such as ``from`` would be no names)."""
+    required: list[tuple[Any, ...]] = []
+    optional: list[tuple[Any, ...]] = []
+    for key, wire in tree.items():
+        if isinstance(wire, dict):
+            required.append((f"f_{key}", _struct(f"{name}.{key}", wire)))
+        elif wire.endswith("?"):
+            optional.append((f"f_{key}", _PYTHON[wire[:-1]] | None, None))
+        else:
+            required.append((f"f_{key}", _PYTHON[wire]))
+    rename = {f"f_{key}": key for key in tree}
+    return msgspec.defstruct(
+        re.sub(r"\W", "_", name), required + optional, rename=rename, frozen=True, gc=False, kw_only=True
+    )
+
+
+def _decoder(name: str, type_: Any) -> Callable[[bytes], Any]:
+    frame = msgspec.defstruct(re.sub(r"\W", "_", name) + "_frame", [("data", type_)], frozen=True, gc=False)
+    return msgspec.json.Decoder(frame).decode

@@ -1,0 +1,134 @@
+"""What a file of ``topics/streams/`` declares, as typed values. ``topics/README.md`` explains each key."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base: an unknown key is an error."""
+
+
+class Option(Declared):
+    """An option in the channel's text: ``kline_<interval>``.
+
+    Attributes:
+        name: its name in the stream pattern.
+        values: what the exchange offers.
+    """
+
+    name: str
+    values: tuple[str, ...]
+
+
+class OnMarket(Declared):
+    """How a channel looks on one market.
+
+    Attributes:
+        stream: pattern of the stream name: ``{symbol}``, ``{pair}``, ``{contract_type}``, the option and ``{speed}``.
+            None where the channel exists for all instruments at once only.
+        all: pattern of the all-market stream's name, where there is one.
+        rows: the all-market stream carries an array with a row an instrument.
+        path: the path of the futures host that serves it.
+        option: the option, where the market has one.
+        speeds: the speeds the exchange offers and the suffix of each; the first is the fastest and the default.
+        all_speeds: the same for the all-market stream, where it differs.
+        cadence_seconds: how often a frame is promised; None where frames come with events.
+        first_frame_seconds: how long the first frame may take after the acknowledgement.
+    """
+
+    stream: str | None = None
+    all: str | None = None
+    rows: bool = False
+    path: str = ""
+    option: Option | None = None
+    speeds: dict[str, str] = {}
+    all_speeds: dict[str, str] | None = None
+    cadence_seconds: float | None = None
+    first_frame_seconds: float = 60.0
+
+
+class Sequence(Declared):
+    """How to see that a message is new, repeated or that some are missing.
+
+    Attributes:
+        rule: ``contiguous``: ``id`` grows by one; ``linked``: an event names the one before it (``first``/``last``,
+            futures ``previous``); ``candle``: open times follow each other; ``newest``: ``id`` never goes back.
+        id: wire key of the id or, for ``newest``, of what never goes back.
+        first: wire key of the first update id of an event.
+        last: wire key of its last update id.
+        previous: wire key of the last update id of the event before; where it is missing ``first`` - 1 is.
+    """
+
+    rule: Literal["contiguous", "linked", "candle", "newest"]
+    id: str | None = None
+    first: str | None = None
+    last: str | None = None
+    previous: str | None = None
+
+
+class Record(Declared):
+    """One unified record derived from a message.
+
+    Attributes:
+        structure: the schema in ``avro/``.
+        fields: schema field → wire key, ``function(wire keys)`` or ``=constant``.
+        spot: the same for spot alone, over ``fields``.
+        usdm: the same for usdm alone.
+        coinm: the same for coinm alone.
+        when: wire key that must not be empty for the record to exist.
+    """
+
+    structure: str
+    fields: dict[str, str]
+    spot: dict[str, str] = {}
+    usdm: dict[str, str] = {}
+    coinm: dict[str, str] = {}
+    when: str | None = None
+
+
+class Channel(Declared):
+    """One channel: one kind of Binance stream on the markets that have it.
+
+    Attributes:
+        summary: what it is, in a sentence.
+        markets: how it looks on each market.
+        symbol: wire key of the exchange symbol in a message, checked against the subscription; None where there is none.
+        event_time: wire key of the event time, where messages have one.
+        sequence: the rule that finds gaps and repeats; None where there is nothing to go by.
+        drop: wire key → value: messages that make no unified record though they count in the sequence.
+        records: the unified records; none where the channel is kept raw only.
+        refreshes_markets: a message means that exchangeInfo has changed.
+    """
+
+    summary: str
+    markets: dict[Literal["spot", "usdm", "coinm"], OnMarket]
+    symbol: str | None = "s"
+    event_time: str | None = "E"
+    sequence: Sequence | None = None
+    drop: dict[str, str] = {}
+    records: tuple[Record, ...] = ()
+    refreshes_markets: bool = False
+
+
+class Topic(Declared):
+    """Retention and shape of one family of topics.
+
+    Attributes:
+        key: what the record key is, for readers.
+        partitions: how many; None means the configured number.
+        config: Kafka's own topic configuration.
+    """
+
+    key: str
+    partitions: int | None = None
+    config: dict[str, str] = {}
+
+
+class Topics(Declared):
+    """``topics/topics.yaml``."""
+
+    families: dict[str, Topic]
+    state: tuple[str, ...]

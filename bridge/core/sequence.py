@@ -1,0 +1,240 @@
+"""Puts the messages of one stream in the exchange's order, drops repeats, and names what is missing.
+
+One sequencer per stream, shared by all connections that carry it: while two connections overlap, each event
+comes twice, and one of them may be ahead. A message that comes too early is held for up to ``hold`` microseconds;
+then what lies between is missing.
+
+Decisions follow from the messages and their receive times alone, so replaying raw records decides the same:
+time passes only through :meth:`accept` and :meth:`expire`, and a live bridge calls ``expire`` between messages only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bridge.core.compile import CompiledChannel
+
+Item = TypeVar("Item", bound="Sequenced")
+
+_RESET_AFTER_MS = 5_000
+"""An id far back with an event time this much newer than the newest one is a new series, not a repeat."""
+_RESET_AFTER = 3
+
+
+class Sequenced(Protocol):
+    """What a sequencer needs to know of an item."""
+
+    message: Any
+    received_at: int
+    event_ms: int | None
+    connection_id: int
+    payload: bytes
+
+
+class Missing(NamedTuple):
+    """Ids (or a stretch of time) that did not come.
+
+    Attributes:
+        first: first missing id; None where the stream is known by time only.
+        last: last missing id.
+        start_time: start of the stretch, microseconds; None where ids tell.
+        end_time: its end.
+    """
+
+    first: int | None
+    last: int | None
+    start_time: int | None = None
+    end_time: int | None = None
+
+
+class Sequencer(Protocol[Item]):
+    """One stream's order."""
+
+    def accept(self, item: Item) -> Sequence[Item | Missing]:
+        """Take a message; return what is due now, in order."""
+
+    def expire(self, now: int) -> Sequence[Item | Missing]:
+        """Return what has been held for too long at ``now`` (microseconds), with what is missing before it."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When :meth:`expire` has something to do, microseconds; None while nothing is held."""
+
+
+class Unordered(Generic[Item]):
+    """A stream with nothing to go by: everything passes."""
+
+    deadline: int | None = None
+
+    def accept(self, item: Item) -> Sequence[Item | Missing]:
+        """Pass ``item`` on."""
+        return (item,)
+
+    def expire(self, now: int) -> Sequence[Item | Missing]:  # noqa: ARG002 - the port's
+        """Nothing is ever held."""
+        return ()
+
+
+class Linked(Generic[Item]):
+    """Each message says which id it follows: contiguous ids, spot depth (``U`` - 1), futures depth (``pu``)."""
+
+    __slots__ = ("_event_ms", "_far_back", "_held", "_hold", "_last", "_link", "deadline")
+
+    def __init__(self, link: Callable[[Any], tuple[int, int]], hold: int) -> None:
+        self._link, self._hold = link, hold
+        self._last: int | None = None
+        self._held: dict[int, tuple[int, Item]] = {}  # last id -> (previous id, item)
+        self._event_ms = 0
+        self._far_back = 0
+        self.deadline: int | None = None
+
+    def accept(self, item: Item) -> Sequence[Item | Missing]:
+        """Take a message; return what is due now, in order."""
+        previous, last = self._link(item.message)
+        if previous == self._last and not self._held:
+            self._last = last
+            if item.event_ms is not None:
+                self._event_ms = item.event_ms
+            return (item,)
+        due: list[Item | Missing] = []
+        if self.deadline is not None and item.received_at > self.deadline:
+            due += self.expire(item.received_at)
+        if self._last is None:
+            due.append(self._pass(last, item))
+        elif last <= self._last:
+            if self._is_new_series(item):
+                due += self.expire(1 << 62)
+                due.append(self._pass(last, item))
+        elif previous <= self._last:
+            due.append(self._pass(last, item))
+            due += self._released()
+        elif last not in self._held:
+            self._held[last] = (previous, item)
+            if self.deadline is None:
+                self.deadline = item.received_at + self._hold
+        return due
+
+    def expire(self, now: int) -> Sequence[Item | Missing]:
+        """Release what has been held too long, with the ids missing before it."""
+        due: list[Item | Missing] = []
+        while self.deadline is not None and now > self.deadline:
+            first = min(self._held)
+            previous, item = self._held.pop(first)
+            assert self._last is not None
+            due.append(Missing(self._last + 1, previous))
+            due.append(self._pass(first, item))
+            due += self._released()
+        return due
+
+    def _pass(self, last: int, item: Item) -> Item:
+        self._last = last
+        self._far_back = 0
+        if item.event_ms is not None:
+            self._event_ms = item.event_ms
+        return item
+
+    def _released(self) -> list[Item]:
+        """Return the held messages that follow now, in order; set the deadline of the rest."""
+        due: list[Item] = []
+        for last in sorted(self._held):
+            previous, item = self._held[last]
+            assert self._last is not None
+            if last <= self._last:
+                del self._held[last]
+            elif previous <= self._last:
+                del self._held[last]
+                due.append(self._pass(last, item))
+            else:
+                break
+        self.deadline = min(i.received_at for _, i in self._held.values()) + self._hold if self._held else None
+        return due
+
+    def _is_new_series(self, item: Item) -> bool:
+        """Whether the exchange began to count anew: ids far back, yet clearly newer events, several times."""
+        if item.event_ms is None or item.event_ms < self._event_ms + _RESET_AFTER_MS:
+            return False
+        self._far_back += 1
+        return self._far_back >= _RESET_AFTER
+
+
+class Candle(Generic[Item]):
+    """Open times follow each other; each candle closes once."""
+
+    __slots__ = ("_candle", "_close_time", "_closed", "_event_ms", "_newest", "deadline")
+
+    def __init__(self, candle: Callable[[Any], tuple[int, int, bool]]) -> None:
+        self._candle = candle
+        self._newest: int | None = None
+        self._close_time = 0
+        self._closed = False
+        self._event_ms = 0
+        self.deadline: int | None = None
+
+    def accept(self, item: Item) -> Sequence[Item | Missing]:
+        """Take a message; return it unless it was seen, with the stretch of candles missing before it."""
+        open_time, close_time, closed = self._candle(item.message)
+        event_ms = item.event_ms or 0
+        due: list[Item | Missing] = []
+        if self._newest is not None:
+            if open_time < self._newest or (open_time == self._newest and (self._closed or event_ms < self._event_ms)):
+                return ()
+            if open_time == self._newest and event_ms == self._event_ms and not closed:
+                return ()
+            expected = self._close_time + 1 if self._closed else self._newest
+            if open_time > self._newest and open_time > expected:
+                due.append(Missing(None, None, expected, open_time - 1))
+        self._newest, self._close_time, self._closed, self._event_ms = open_time, close_time, closed, event_ms
+        due.append(item)
+        return due
+
+    def expire(self, now: int) -> Sequence[Item | Missing]:  # noqa: ARG002 - the port's
+        """Nothing is ever held."""
+        return ()
+
+
+class Newest(Generic[Item]):
+    """A value that never goes back (update id, event time): what is older, or the very same again, is dropped.
+
+    Equal values are common within one connection (two changes in a millisecond); the same bytes again are a repeat.
+    While two connections overlap, the one that is behind is dropped message by message.
+    """
+
+    __slots__ = ("_key", "_payloads", "_value", "deadline")
+
+    def __init__(self, key: Callable[[Any], int | None]) -> None:
+        self._key = key
+        self._value: int | None = None
+        self._payloads: set[bytes] = set()
+        self.deadline: int | None = None
+
+    def accept(self, item: Item) -> Sequence[Item | Missing]:
+        """Take a message; return it unless it is old."""
+        value = self._key(item.message)
+        if value is None:
+            return (item,)
+        if self._value is None or value > self._value:
+            self._value = value
+            self._payloads = {item.payload}
+            return (item,)
+        if value < self._value or item.payload in self._payloads:
+            return ()
+        self._payloads.add(item.payload)
+        return (item,)
+
+    def expire(self, now: int) -> Sequence[Item | Missing]:  # noqa: ARG002 - the port's
+        """Nothing is ever held."""
+        return ()
+
+
+def sequencer(compiled: CompiledChannel, hold: int) -> Sequencer[Any]:
+    """Return the sequencer a channel declares; ``hold`` is in microseconds."""
+    if compiled.link is not None:
+        return Linked(compiled.link, hold)
+    if compiled.candle is not None:
+        return Candle(compiled.candle)
+    if compiled.newest is not None:
+        return Newest(compiled.newest)
+    return Unordered()

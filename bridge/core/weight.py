@@ -1,0 +1,164 @@
+"""The request weight of one IP: what is used, how long to wait for room. Pure.
+
+Spot has 6,000 a minute; usdm and coinm share 2,400 (one architecture since 2026-06). Windows are calendar minutes in
+UTC. The exchange's own figure (``X-MBX-USED-WEIGHT-1M``) is the truth: other processes of the same IP count too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model import Market
+
+Family = Literal["spot", "futures"]
+
+WEIGHT_PER_MINUTE: Mapping[Family, int] = {"spot": 6000, "futures": 2400}
+_WINDOW_SECONDS = 60
+#: What is never spent: our clock and the exchange's differ a little, and others may share the IP.
+_SPENDABLE = 0.9
+#: Backfill and market looks leave the rest to snapshots that live data waits for.
+_SPENDABLE_IN_BACKGROUND = 0.6
+#: After the turn of the minute, for clocks that differ.
+_MARGIN_SECONDS = 0.5
+
+
+def family(market: Market) -> Family:
+    """Return whose budget ``market`` draws on."""
+    return "spot" if market == "spot" else "futures"
+
+
+class WeightBudget:
+    """The weight of one family of hosts. Times are seconds since the epoch, because windows are calendar minutes."""
+
+    __slots__ = ("_banned", "_held_until", "_window", "limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._window = -1
+        self._held_until = 0.0
+        self._banned = False
+
+    def reserve(self, now: float, weight: int, *, background: bool = False) -> float:
+        """Take ``weight`` and return 0, or take nothing and return the seconds after which to ask again."""
+        if now < self._held_until:
+            return self._held_until - now
+        self._banned = False
+        self._turn(now)
+        spendable = self.limit * (_SPENDABLE_IN_BACKGROUND if background else _SPENDABLE)
+        # A request heavier than the whole share still gets its turn, alone at the start of a minute.
+        if self.used > 0 and self.used + weight > spendable:
+            return (self._window + 1) * _WINDOW_SECONDS - now + _MARGIN_SECONDS
+        self.used += weight
+        return 0.0
+
+    def observed(self, now: float, used: int) -> None:
+        """Take over the exchange's figure; the higher one counts, as our requests under way are not in its own."""
+        self._turn(now)
+        self.used = max(self.used, used)
+
+    def refused(self, now: float, retry_after: float, *, banned: bool) -> None:
+        """Hold all requests for ``retry_after`` seconds: the exchange answered 429 or 418 (``banned``)."""
+        self._held_until = max(self._held_until, now + retry_after)
+        self._banned = self._banned or banned
+
+    def banned(self, now: float) -> bool:
+        """Whether a ban (418) holds requests at ``now``."""
+        return self._banned and now < self._held_until
+
+    def _turn(self, now: float) -> None:
+        window = int(now // _WINDOW_SECONDS)
+        # A clock that steps back opens no new window, but one that jumped ahead and was set right must not
+        # freeze the old figure for long either.
+        if window > self._window or window < self._window - 1:
+            self._window = window
+            self.used = 0
+
+
+class _RateLimit(msgspec.Struct):
+    rateLimitType: str  # noqa: N815 - the exchange's own name
+    interval: str
+    intervalNum: int  # noqa: N815
+    limit: int
+
+
+class _ExchangeInfo(msgspec.Struct):
+    rateLimits: list[_RateLimit]  # noqa: N815
+
+
+_decode_info = msgspec.json.Decoder(_ExchangeInfo).decode
+
+
+def weight_limit(exchange_info: bytes) -> int | None:
+    """Return the request weight per minute an exchangeInfo answer states, or None where it states none."""
+    try:
+        info = _decode_info(exchange_info)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    for limit in info.rateLimits:
+        if (limit.rateLimitType, limit.interval, limit.intervalNum) == ("REQUEST_WEIGHT", "MINUTE", 1) and limit.limit > 0:
+            return limit.limit
+    return None
+
+
+def weight_of(market: Market, path: str, params: Mapping[str, object]) -> int:
+    """Return what a GET costs, by the exchange's tables; 20 where they don't say.
+
+    Sources: facts sheets, spot section 7.2 and derivatives section 7.
+    """
+    name = "/".join(path.rstrip("/").split("/")[3:])  # "/api/v3/ticker/24hr" -> "ticker/24hr"
+    one = "symbol" in params or "pair" in params
+    limit = _number(params.get("limit"))
+    return _spot(name, limit, params, one=one) if market == "spot" else _futures(name, limit, one=one)
+
+
+_SPOT = {
+    "ping": 1, "time": 1, "exchangeInfo": 20, "trades": 25, "historicalTrades": 25, "historicalBlockTrades": 25,
+    "aggTrades": 4, "klines": 2, "uiKlines": 2, "avgPrice": 2, "referencePrice": 2,
+}  # fmt: skip
+_FUTURES = {
+    "ping": 1, "time": 1, "exchangeInfo": 1, "trades": 5, "historicalTrades": 200, "aggTrades": 20,
+    "openInterest": 1, "fundingRate": 1, "fundingInfo": 1, "constituents": 2, "indexInfo": 1, "rpiDepth": 20,
+}  # fmt: skip
+_UNKNOWN = 20
+
+
+def _spot(name: str, limit: int | None, params: Mapping[str, object], *, one: bool) -> int:
+    if name == "depth":
+        return _step(limit or 100, ((100, 5), (500, 25), (1000, 50)), 250)
+    if name == "ticker/24hr":
+        return 2 if one else 80 if "symbols" not in params else 40
+    if name in ("ticker/price", "ticker/bookTicker"):
+        return 2 if one else 4
+    if name in ("ticker", "ticker/tradingDay"):
+        return 4 if one else 200
+    return _SPOT.get(name, _UNKNOWN)
+
+
+def _futures(name: str, limit: int | None, *, one: bool) -> int:
+    if name == "depth":
+        return _step(limit or 500, ((50, 2), (100, 5), (500, 10)), 20)
+    if name.lower().endswith("klines"):
+        return 5 if limit is None else _step(limit, ((100, 1), (500, 2), (1000, 5)), 10)
+    if name == "premiumIndex":
+        return 1 if one else 10
+    if name == "ticker/24hr":
+        return 1 if one else 40
+    if name in ("ticker/bookTicker", "ticker/price"):
+        return 2 if one else 5
+    if name == "assetIndex":
+        return 1 if one else 10
+    return _FUTURES.get(name, _UNKNOWN)
+
+
+def _step(value: int, steps: tuple[tuple[int, int], ...], beyond: int) -> int:
+    return next((weight for upper, weight in steps if value <= upper), beyond)
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() else None
