@@ -1,0 +1,58 @@
+"""How commands print: JSON for machines, tables for people."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document, indented; non-ASCII symbols stay as they are."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
+    """Print a table. Numbers stand to the right and get thousands separators."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    cells = [tuple(row) for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for position, name in enumerate(columns):
+        numeric = bool(cells) and all(isinstance(row[position], (int, float)) for row in cells)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(number(cell) for cell in row))
+    Console(highlight=False, markup=False).print(table)
+
+
+def number(value: object) -> str:
+    """Return a cell's text: ``12,345``, ``0.3``, or the text itself."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return "" if value is None else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return ``2 d 3 h``, ``3 h 5 min``, ``5 min 7 s`` or ``7 s``."""
+    whole = int(seconds)
+    units = (("d", whole // 86_400), ("h", whole // 3_600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
+    first = next((index for index, (_, count) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2] if count or unit == "s")
+
+
+def size(count: float) -> str:
+    """Return ``512 B``, ``1.5 KiB``, ``256.0 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,480 @@
+"""The configuration: one YAML file, every key also as ``BRIDGE_<SECTION>__<KEY>``.
+
+It enters once: ``load(file, environ)`` gives frozen :class:`Settings`; nothing else reads the environment.
+The defaults stand here and nowhere else; the reference page and the JSON schema are made from these models
+(:mod:`bridge.config_reference`), which is why the attributes' docstrings are written for users.
+"""
+
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bridge import config_sources, config_values
+from bridge.config_problems import Problem, Problems, shown, told
+from bridge.config_values import (
+    SYMBOLS,
+    UPPER_CASE,
+    BootstrapServers,
+    HttpUrl,
+    ReadableFile,
+    StreamUrl,
+    Whole,
+)
+from bridge.errors import ConfigError
+from bridge.model import Environment, Market
+
+_HELD_BACK = "in this version"
+
+Days: TypeAlias = Annotated[Whole, Field(ge=1, le=36_500)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+
+class Kafka(Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: BootstrapServers
+    """`host:port` of one or more brokers, separated by commas, or a list."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the brokers are spoken to."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How the bridge proves who it is; used with `SASL_PLAINTEXT` and `SASL_SSL`."""
+    sasl_username: str | None = None
+    """User name; required with SASL."""
+    sasl_password: SecretStr | None = None
+    """Password; required with SASL, here or by `sasl_password_file`."""
+    sasl_password_file: ReadableFile | None = None
+    """A mounted file that holds the password."""
+    ssl_cafile: ReadableFile | None = None
+    """PEM file of the authorities to trust; without it, the system's."""
+    ssl_certfile: ReadableFile | None = None
+    """PEM file of the client's certificate; goes with `ssl_keyfile`."""
+    ssl_keyfile: ReadableFile | None = None
+    """PEM file of the client certificate's private key."""
+    compression: Literal["zstd", "lz4", "snappy", "gzip", "none"] = "zstd"
+    """Compression of record batches."""
+    client: Literal["aiokafka", "librdkafka"] = "aiokafka"
+    """The Kafka client; `librdkafka` needs the extra of that name."""
+    linger_ms: Annotated[Whole, Field(ge=0, le=5_000)] = 5
+    """How long a batch may wait for more records."""
+    request_timeout_ms: Annotated[Whole, Field(ge=1_000, le=600_000)] = 10_000
+    """How long a request to a broker may take."""
+    batch_bytes: Annotated[Whole, Field(ge=1_024, le=104_857_600)] = 262_144
+    """Largest record batch; keep it under the topics' `max.message.bytes`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_password(cls, data: object) -> object:
+        return config_values.with_secret_file(data, "sasl_password")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        Problems.raise_if(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.security_protocol.startswith("SASL"):
+            if not self.sasl_username:
+                yield Problem("sasl_username", f"is missing; {self.security_protocol} needs a user name")
+            if self.sasl_password is None:
+                yield Problem(
+                    "sasl_password",
+                    f"is missing; {self.security_protocol} needs it, or sasl_password_file, "
+                    "or BRIDGE_KAFKA__SASL_PASSWORD",
+                )
+        else:
+            for name in ("sasl_username", "sasl_password"):
+                if getattr(self, name) is not None:
+                    yield Problem(
+                        name,
+                        f"is set, but security_protocol {self.security_protocol} does not use it; "
+                        "expected SASL_SSL or SASL_PLAINTEXT",
+                    )
+        if not self.security_protocol.endswith("SSL"):
+            for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+                if getattr(self, name) is not None:
+                    yield Problem(
+                        name,
+                        f"is set, but security_protocol {self.security_protocol} does not use it; "
+                        "expected SSL or SASL_SSL",
+                    )
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            lacking = "ssl_keyfile" if self.ssl_keyfile is None else "ssl_certfile"
+            yield Problem(lacking, "is missing; ssl_certfile and ssl_keyfile go together")
+
+
+class Subscription(Section):
+    """What to read of one market."""
+
+    market: Market
+    """The market: `spot`, `usdm` (USDⓈ-M futures) or `coinm` (COIN-M futures)."""
+    channels: Annotated[tuple[str, ...], config_values.distinct_list("channel")]
+    """What to read: a channel of the catalogue with its option and speed, such as `trade`, `kline_1m`, \
+`partial-depth_20@100ms`, `mark-price@1s`, or `ticker@arr` for the all-market form."""
+    symbols: Annotated[Literal["*"] | tuple[str, ...], SYMBOLS] = ()
+    """Unified or exchange names, or `"*"` for all; channels that have no symbol do without."""
+    quote: Annotated[tuple[str, ...] | None, config_values.distinct_list("quote asset")] = None
+    """With `symbols: "*"`: only symbols quoted in these assets."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        Problems.raise_if(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.quote is not None and self.symbols != "*":
+            yield Problem("quote", 'is set, but symbols is a list; expected symbols: "*", or no quote')
+        parse = config_values.channel_parser()
+        for index, channel in enumerate(self.channels):
+            try:
+                parse(self.market, channel)
+            except ConfigError as error:
+                yield Problem(f"channels[{index}]", str(error))
+        plain: dict[str, str] = {}
+        for index, symbol in enumerate(self.symbols):
+            other = plain.setdefault(config_values.plain_symbol(symbol), symbol)
+            if other != symbol:
+                yield Problem(
+                    f"symbols[{index}]", f"found {symbol}, the same as {other}; remove one of the two"
+                )
+        if not self.symbols and any(config_values.needs_symbol(channel) for channel in self.channels):
+            yield Problem("symbols", 'is missing; expected a list such as ["BTC/USDT"], or "*" for all')
+
+
+class Account(Section):
+    """A Binance account whose private events to read."""
+
+    name: Annotated[
+        str,
+        config_values.pattern(r"[a-z][a-z0-9_-]{0,31}", "a small letter, then small letters, digits, - or _"),
+    ]
+    """Its name in topics and in the names of its key variables: `BINANCE_<ENV>_<NAME>_API_KEY`."""
+    market: Market
+    """The market: `spot`, `usdm` or `coinm`."""
+
+
+class MarketEndpoints(Section):
+    """Where one market is reached, other than at Binance's own address."""
+
+    stream: StreamUrl | None = None
+    """Base URL of the WebSocket streams, `wss://` or `ws://`."""
+    rest: HttpUrl | None = None
+    """Base URL of the REST API, `https://` or `http://`."""
+    ws_api: StreamUrl | None = None
+    """Base URL of the WebSocket API, `wss://` or `ws://`."""
+
+
+class Endpoints(Section):
+    """Where to reach the markets: a simulator, a proxy.
+
+    Plain `ws` and `http` are for loopback only, unless `allow_insecure` is on.
+    """
+
+    spot: MarketEndpoints = MarketEndpoints()
+    """Spot."""
+    usdm: MarketEndpoints = MarketEndpoints()
+    """USDⓈ-M futures."""
+    coinm: MarketEndpoints = MarketEndpoints()
+    """COIN-M futures."""
+
+
+class SchemaRegistry(Section):
+    """A Confluent-compatible schema registry."""
+
+    url: HttpUrl | None = None
+    """Base URL; without it records use Avro single-object encoding and need no server."""
+
+
+class Connection(Section):
+    """How connections to the exchange are opened and kept."""
+
+    streams_per_connection: Annotated[Whole, Field(ge=1, le=1_024)] = 200
+    """Most streams on one connection; the exchange allows 1024."""
+    rotate_after_seconds: Annotated[Whole, Field(ge=10, le=86_000)] = 82_800
+    """Age at which a connection is replaced; the exchange closes it at 24 h."""
+    overlap_seconds: Annotated[Whole, Field(ge=1, le=300)] = 10
+    """How long the old and the new connection run side by side at a rotation."""
+    transport: Literal["websockets", "picows", "auto"] = "websockets"
+    """WebSocket library; `picows` needs the extra `fast`, `auto` takes it where it is installed."""
+    max_message_bytes: Annotated[Whole, Field(ge=65_536, le=268_435_456)] = 16_777_216
+    """Largest message taken from the exchange."""
+    connections_per_5_minutes: Annotated[Whole, Field(ge=1, le=300)] = 150
+    """Budget for opening connections; the exchange bans an IP beyond 300."""
+    time_unit: Literal["millisecond", "microsecond"] = "millisecond"
+    """Unit of spot's times on the wire."""
+
+
+class Sequencing(Section):
+    """How gaps in a stream's ids are found."""
+
+    hold_ms: Annotated[Whole, Field(ge=0, le=60_000)] = 250
+    """How long events after a hole are held back for the missing ones before a gap is recorded."""
+
+
+class RetentionDays(Section):
+    """Days that records are kept; without a value, what the topic catalogue says."""
+
+    raw: Days | None = None
+    """Raw topics of public streams."""
+    user: Days | None = None
+    """Raw topics of private events."""
+    unified: Days | None = None
+    """Unified topics."""
+    lifecycle: Days | None = None
+    """The lifecycle topic."""
+    gaps: Days | None = None
+    """The gaps topic."""
+    dead_letter: Days | None = None
+    """The dead-letter topic."""
+    signals: Days | None = None
+    """The topic of requests to running bridges."""
+
+
+class Topics(Section):
+    """How topics are laid out when the bridge or `topics apply` creates them."""
+
+    partitions: Annotated[Whole, Field(ge=1, le=10_000)] = 6
+    """Partitions of each raw and unified topic."""
+    retention_days: RetentionDays = RetentionDays()
+    """Days that records are kept, by kind of topic."""
+
+
+class Metrics(Section):
+    """What `/metrics` tells."""
+
+    per_symbol: bool = False
+    """Label metrics with the symbol too; costs memory for every symbol."""
+
+
+class Log(Section):
+    """What is logged, to standard error."""
+
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], UPPER_CASE] = "INFO"
+    """Least severity."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people or JSON objects for machines."""
+
+
+class Spool(Section):
+    """A file queue for when Kafka is away."""
+
+    directory: Path | None = None
+    """Folder of the queue; without it, the queue is in memory (`buffer_bytes`)."""
+
+
+class Http(Section):
+    """The HTTP endpoint.
+
+    `/metrics`, `/healthz`, `/readyz`, `/status`, `/connections`, and the status page at `/`.
+    """
+
+    host: Annotated[str, config_values.pattern(r"[^\s/@]+", "a host name or address to listen on")] = (
+        "127.0.0.1"
+    )
+    """Address to listen on; `0.0.0.0` in a container."""
+    port: Annotated[Whole, Field(ge=0, le=65_535)] = 9464
+    """Port to listen on; 0 takes a free one."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one bridge process. Frozen; made by :func:`load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=config_sources.PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=False,
+    )
+
+    environment: Environment
+    """`prod`, `demo` or `testnet`; also by `--environment` or `BINANCE_PRO_ENV`, which must agree."""
+    instance: Annotated[
+        str, config_values.pattern(r"[A-Za-z0-9._-]{1,200}", "letters, digits, . _ and -, at most 200")
+    ] = Field(default_factory=socket.gethostname)
+    """Name of this process, unique among the bridges of one cluster."""
+    kafka: Kafka
+    """How to reach Kafka."""
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """`exactly_once` is the same in Kafka transactions (not supported in this version)."""
+    create_topics: bool = True
+    """Create missing topics at start; otherwise say exactly which are missing and stop."""
+    replication_factor: Annotated[Whole, Field(ge=1, le=100)] = 3
+    """Replicas of each created topic; 1 where there is only one broker."""
+    schema_registry: SchemaRegistry = SchemaRegistry()
+    """A schema registry (not supported in this version)."""
+    subscriptions: tuple[Subscription, ...] = ()
+    """What to read."""
+    accounts: tuple[Account, ...] = ()
+    """Accounts whose private events to read (not supported in this version)."""
+    endpoints: Endpoints = Endpoints()
+    """Where to reach the markets, other than at Binance."""
+    allow_insecure: bool = False
+    """Allow plain `ws` and `http` to other machines."""
+    shards: Annotated[Whole, Field(ge=1, le=1_000)] = 1
+    """Partitions of the shard topic: how many processes can share the work."""
+    buffer_bytes: Annotated[Whole, Field(ge=1_048_576, le=1_099_511_627_776)] = 268_435_456
+    """Most bytes queued for Kafka; beyond it connections are closed, and the gap recorded."""
+    connection: Connection = Connection()
+    """Connections to the exchange."""
+    sequence: Sequencing = Sequencing()
+    """Gap detection."""
+    state_interval_ms: Annotated[Whole, Field(ge=0, le=3_600_000)] = 1_000
+    """Least time between two records of one key on a state topic."""
+    snapshot_interval_seconds: Annotated[Whole, Field(ge=1, le=86_400)] = 60
+    """Time between two order book snapshots of one symbol."""
+    markets_refresh_seconds: Annotated[Whole, Field(ge=10, le=86_400)] = 300
+    """Time between two looks at the exchange's list of instruments."""
+    topics: Topics = Topics()
+    """Layout of created topics."""
+    metrics: Metrics = Metrics()
+    """Metrics."""
+    stop_timeout_seconds: Annotated[Whole, Field(ge=1, le=3_600)] = 30
+    """How long a stop may take to drain."""
+    log: Log = Log()
+    """Logging."""
+    spool: Spool = Spool()
+    """A file queue for when Kafka is away (not supported in this version)."""
+    http: Http = Http()
+    """The HTTP endpoint."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        Problems.raise_if(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        yield from _insecure(self)
+        yield from _doubled(self)
+        if "subscriptions" in self.model_fields_set and not self.subscriptions and not self.accounts:
+            yield Problem("subscriptions", "found an empty list; expected at least one subscription")
+        lifetime = self.connection.rotate_after_seconds + self.connection.overlap_seconds
+        if lifetime > 86_000:
+            yield Problem(
+                "connection.rotate_after_seconds",
+                f"found {self.connection.rotate_after_seconds} with overlap_seconds "
+                f"{self.connection.overlap_seconds}; expected at most 86000 together: "
+                "the exchange closes at 86400",
+            )
+        if self.buffer_bytes < self.kafka.batch_bytes:
+            yield Problem(
+                "buffer_bytes",
+                f"found {self.buffer_bytes}; expected at least kafka.batch_bytes, {self.kafka.batch_bytes}",
+            )
+
+
+def _insecure(settings: Settings) -> Iterator[Problem]:
+    """Plain ``ws`` and ``http`` only to loopback, unless it is asked for."""
+    if settings.allow_insecure:
+        return
+    for market in Endpoints.model_fields:
+        endpoints: MarketEndpoints = getattr(settings.endpoints, market)
+        for name in MarketEndpoints.model_fields:
+            text: str | None = getattr(endpoints, name)
+            url = config_values.split_url(text) if text else None
+            if (
+                url is not None
+                and url.scheme in {"ws", "http"}
+                and not config_values.is_loopback(url.hostname or "")
+            ):
+                yield Problem(
+                    f"endpoints.{market}.{name}",
+                    f"found {shown(text)}, which is not encrypted and not this machine; "
+                    f"expected {url.scheme}s://, or allow_insecure: true",
+                )
+
+
+def _doubled(settings: Settings) -> Iterator[Problem]:
+    """The same stream in two subscriptions, or the same account twice."""
+    first: dict[tuple[str, str, str], int] = {}
+    for index, subscription in enumerate(settings.subscriptions):
+        market = subscription.market
+        for channel in subscription.channels:
+            for symbol in subscription.symbols or ("",):
+                stream = (market, channel, config_values.plain_symbol(symbol))
+                earlier = first.setdefault(stream, index)
+                if earlier != index:
+                    yield Problem(
+                        f"subscriptions[{index}]",
+                        f"found {channel} of {symbol or market}, which subscriptions[{earlier}] has already; "
+                        "remove it from one of the two",
+                    )
+    accounts: set[tuple[str, str]] = set()
+    for index, account in enumerate(settings.accounts):
+        if (account.name, account.market) in accounts:
+            yield Problem(
+                f"accounts[{index}]",
+                f"{account.name} of {account.market} is given twice; remove one of the two",
+            )
+        accounts.add((account.name, account.market))
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    environment: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read the configuration: the file, then ``BRIDGE_…`` variables, then ``overrides``; the later wins.
+
+    Args:
+        path: the YAML file, or None where variables say everything.
+        environ: the process's environment variables.
+        environment: what ``--environment`` says.
+        overrides: nested keys set by other options of the command line.
+
+    Raises:
+        ConfigError: names every problem found: the key, what was found (never a secret), what would be right.
+    """
+    data, problems = config_sources.gather(Settings, path, environ, environment, overrides or {})
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        problems += told(error, Settings, config_sources.variables(Settings, environ))
+        raise ConfigError(config_sources.message(path, problems)) from None
+    if problems:
+        raise ConfigError(config_sources.message(path, problems))
+    return settings
+
+
+def unsupported(settings: Settings) -> list[str]:
+    """Return one sentence for each setting that this version understands but cannot carry out yet."""
+    found = []
+    if settings.accounts:
+        found.append(f"accounts: private events are not supported {_HELD_BACK}; remove the key")
+    if settings.delivery == "exactly_once":
+        found.append(f"delivery: exactly_once is not supported {_HELD_BACK}; use at_least_once")
+    if settings.schema_registry.url is not None:
+        found.append(f"schema_registry.url: a schema registry is not supported {_HELD_BACK}; set it to null")
+    if settings.spool.directory is not None:
+        found.append(f"spool.directory: a spool is not supported {_HELD_BACK}; set it to null")
+    return found
+
+
+def require_runnable(settings: Settings) -> None:
+    """Refuse what ``run`` cannot carry out.
+
+    Raises:
+        ConfigError: names each unsupported setting, or that nothing is subscribed to.
+    """
+    problems = unsupported(settings)
+    if not settings.subscriptions:
+        problems.append(
+            "subscriptions: is missing; expected at least one, such as "
+            "{market: spot, symbols: [BTCUSDT], channels: [trade]}"
+        )
+    if problems:
+        raise ConfigError("\n".join(problems))

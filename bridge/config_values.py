@@ -1,0 +1,200 @@
+"""The kinds of values a configuration holds, each with the sentence that says what would be right."""
+
+import functools
+import importlib
+import importlib.util
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+
+from bridge.config_problems import Problem, Problems, refuse, shown
+from bridge.errors import ConfigError
+from bridge.model import Market
+
+
+def _not_boolean(value: object) -> object:
+    """YAML's ``yes`` is not the number 1."""
+    return refuse(value, "a whole number") if isinstance(value, bool) else value
+
+
+def pattern(expression: str, expected: str) -> AfterValidator:
+    """Text that matches ``expression`` as a whole."""
+
+    def check(value: str) -> str:
+        return value if re.fullmatch(expression, value) else refuse(value, expected)
+
+    return AfterValidator(check)
+
+
+def _readable(value: Path) -> Path:
+    """Refuse a file that cannot be read, now rather than at the first connection."""
+    try:
+        with value.open("rb"):
+            return value
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise ValueError(
+            f"cannot read {shown(str(value))}, {reason}; expected the path of a readable file"
+        ) from None
+
+
+def _bootstrap_servers(value: object) -> object:
+    """Accept a list as well as text; check each ``host:port``; give the comma-separated text."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts:
+        refuse(value, "host:port, several separated by commas")
+    servers = [part.strip() if isinstance(part, str) else part for part in parts]
+    for server in servers:
+        if not isinstance(server, str) or not is_host_port(server):
+            refuse(server, "host:port, such as kafka-0.example.com:9092")
+    return ",".join(servers)
+
+
+def is_host_port(text: str) -> bool:
+    """Tell whether the text is ``host:port`` or ``[address]:port``, with a port one can connect to."""
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if ":" in bare and bare == host:
+        return False
+    return (
+        bool(re.fullmatch(r"[A-Za-z0-9._:-]+", bare))
+        and port.isascii()
+        and port.isdigit()
+        and 0 < int(port) < 65_536
+    )
+
+
+def split_url(text: str) -> SplitResult | None:
+    """Return the parts of a URL, or None where it is none."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if parts.scheme and re.fullmatch(r"[^\s]+", text) else None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(*schemes: str) -> AfterValidator:
+    example = f"{schemes[-1]}://host:port"
+
+    def check(value: str) -> str:
+        url = split_url(value)
+        if "@" in (url.netloc if url is not None else value):
+            raise ValueError(f"found a URL with a user name or password in it; expected {example} without")
+        if url is not None and (url.query or url.fragment):
+            raise ValueError(f"found a URL with a query or fragment; expected {example} without")
+        if url is None or not url.hostname or url.scheme not in schemes:
+            refuse(value, f"a URL such as {example}" + (f" or {schemes[0]}://…" if len(schemes) > 1 else ""))
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+def _symbols(value: object) -> object:
+    if value in ("*", ["*"]):
+        return "*"
+    if not isinstance(value, (list, tuple)):
+        refuse(value, 'a list such as ["BTC/USDT", "ETHUSDT"], or "*" for all')
+    if "*" in value:
+        raise ValueError('found "*" beside other symbols; expected "*" alone or a list without it')
+    return distinct(value, "symbol")
+
+
+def distinct(values: Sequence[object], noun: str) -> tuple[object, ...]:
+    """Return the texts of a list that has some, none of them twice."""
+    if not values:
+        refuse(values, f"at least one {noun}")
+    seen: set[str] = set()
+    for value in values:
+        if not isinstance(value, str) or not value or value != value.strip():
+            refuse(value, f"a {noun} as text, in quotes where it looks like something else")
+        if value in seen:
+            raise ValueError(f"found {shown(value)} twice; name each {noun} once")
+        seen.add(value)
+    return tuple(values)
+
+
+def distinct_list(noun: str) -> BeforeValidator:
+    """A list of texts, none of them twice."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str):
+            refuse(value, f"a list, such as [{value}]")
+        return distinct(value, noun) if isinstance(value, (list, tuple)) else value
+
+    return BeforeValidator(check)
+
+
+_CHANNEL = re.compile(r"[a-z]+(-[a-z]+)*(_[A-Za-z0-9]+)?(@arr)?(@[1-9][0-9]*m?s)?")
+_ALL_MARKET = frozenset({"contract-info", "asset-index", "trading-session"})
+
+
+@functools.cache
+def channel_parser() -> Callable[[Market, str], object]:
+    """Return the catalogue's check of a channel; found late, as the catalogue is large."""
+    if importlib.util.find_spec("bridge.catalogue") is None:
+        return _check_syntax
+    parse: Callable[[Market, str], object] = (
+        importlib.import_module("bridge.catalogue").catalogue().parse_channel
+    )
+    return parse
+
+
+def _check_syntax(_market: Market, text: str) -> object:
+    if not _CHANNEL.fullmatch(text):
+        raise ConfigError(f"found {shown(text)}; expected a channel such as trade, kline_1m or depth@100ms")
+    return text
+
+
+def needs_symbol(channel: str) -> bool:
+    """Tell whether a channel is read per symbol, so that symbols have to be named."""
+    return "@arr" not in channel and channel.partition("@")[0] not in _ALL_MARKET
+
+
+def plain_symbol(symbol: str) -> str:
+    """Return ``BTCUSDT`` for ``BTC/USDT``, ``BTC/USDT:USDT`` and ``BTCUSDT``; delivery dates stay."""
+    pair, _, settled = symbol.partition(":")
+    _, dash, delivery = settled.partition("-")
+    return pair.replace("/", "").upper() + dash + delivery
+
+
+def with_secret_file(data: object, name: str) -> object:
+    """Fill the secret ``name`` from the file that ``<name>_file`` names.
+
+    One line end at the end of the file is not part of it. A file that cannot be read is left to the check of
+    ``<name>_file`` itself.
+    """
+    if not isinstance(data, dict) or data.get(f"{name}_file") is None:
+        return data
+    if data.get(name) is not None:
+        Problems.raise_if([Problem(f"{name}_file", f"and {name} are both set; keep one of the two")])
+    try:
+        secret = Path(str(data[f"{name}_file"])).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return data
+    return {**data, name: secret.removesuffix("\n").removesuffix("\r")}
+
+
+Whole: TypeAlias = Annotated[int, BeforeValidator(_not_boolean)]
+"""A whole number; ``true`` is none."""
+UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+ReadableFile: TypeAlias = Annotated[Path, AfterValidator(_readable)]
+StreamUrl: TypeAlias = Annotated[str, _url("ws", "wss")]
+HttpUrl: TypeAlias = Annotated[str, _url("http", "https")]
+BootstrapServers: TypeAlias = Annotated[str, BeforeValidator(_bootstrap_servers)]
+SYMBOLS = BeforeValidator(_symbols)
