@@ -1,7 +1,7 @@
 """What the simulator's server asks of an exchange: a market made up from a seed, or a recorded one.
 
-An exchange has no clock and does no I/O. Time is an argument, so the same seed and the same calls give the same
-events, byte for byte. Two of them exist: :mod:`bridge.simulator.market` invents prices, and
+An exchange has no clock and does no I/O. Time is an argument, so the same seed and the same calls give the
+same events, byte for byte. Two of them exist: :mod:`bridge.simulator.market` invents prices, and
 :mod:`bridge.simulator.capture` plays back recorded traffic.
 """
 
@@ -25,7 +25,7 @@ class Emission(NamedTuple):
         first_id: the event's first id (``U``, or the id itself), None where the stream has no ids.
         last_id: the event's last id (``u``, or the id itself), None where the stream has no ids.
         event_time_ms: when it happened, in exchange time; milliseconds since the epoch.
-        text: the recorded message with its wrapper, where one was recorded; sent as it is on combined connections.
+        text: the recorded message with its wrapper, where there is one; combined connections get it as it is.
     """
 
     market: Market
@@ -70,6 +70,6 @@ class Exchange(Protocol):
     def rest(self, market: Market, method: str, path: str, params: Mapping[str, str], now_ms: int) -> Answer:
         """Answer a public REST request such as ``GET /fapi/v1/depth``.
 
-        Answers from the state of the last ``advance``; ``now_ms`` is for ``serverTime`` alone. An unknown path
-        is a 404 with weight 1; an unknown symbol a 400 with code -1121.
+        Answers from the state of the last ``advance``; ``now_ms`` is for ``serverTime`` alone. An unknown
+        path is a 404 with weight 1; an unknown symbol a 400 with code -1121.
         """

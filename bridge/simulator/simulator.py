@@ -1,0 +1,301 @@
+"""The simulator as a whole: its servers, its clock and the task that lets time pass."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from bridge.errors import ConfigError
+from bridge.model import MARKETS
+from bridge.simulator.capture import CaptureExchange
+from bridge.simulator.control import control_app
+from bridge.simulator.desk import Desk
+from bridge.simulator.faults import Fault, Schedule, from_mapping, parse_plan
+from bridge.simulator.ground_truth import GroundTruth
+from bridge.simulator.hub import Doors, Hub
+from bridge.simulator.interference import Interference
+from bridge.simulator.limits import Limits
+from bridge.simulator.requests import WsApi, listen_http, rest_app
+from bridge.simulator.sabotage import Sabotage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from aiohttp import web
+
+    from bridge.simulator.exchange import Exchange
+    from bridge.simulator.faults import Planned
+    from bridge.simulator.wire import ErrorForm
+
+log = logging.getLogger("bridge.simulator")
+
+_FULL_BACKLOG = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorSettings:
+    """What a simulator is to be.
+
+    Attributes:
+        seed: makes market, faults and choices repeat.
+        symbols: how many symbols each market trades.
+        rate: events a second over all markets, about.
+        captures: recordings to replay in place of a made-up market; one per market.
+        speed: of a replay: 1 as recorded, N times as fast, 0 as fast as clients read.
+        faults: the fault plan.
+        ground_truth: file to write the ground truth to; None for none.
+        host: address to listen on.
+        http_port: port of the control endpoint; 0 for a free one.
+        base_port: first of nine ports in a row: stream, REST, WebSocket API of spot, then usdm, then coinm;
+            0 for free ones.
+        limits: what the exchange grants.
+        error_form: how stream control errors are printed.
+        tick_seconds: how often time passes.
+        start_ms: exchange time at the start, epoch milliseconds; None for the wall clock's.
+    """
+
+    seed: int = 1
+    symbols: int = 10
+    rate: float = 100.0
+    captures: tuple[Path, ...] = ()
+    speed: float = 1.0
+    faults: tuple[Planned, ...] = ()
+    ground_truth: Path | None = None
+    host: str = "127.0.0.1"
+    http_port: int = 0
+    base_port: int = 0
+    limits: Limits = field(default_factory=Limits)
+    error_form: ErrorForm = "nested"
+    tick_seconds: float = 0.005
+    start_ms: int | None = None
+
+
+class ExchangeClock:
+    """Exchange time: runs with the real one, and stands still while paused."""
+
+    def __init__(self, start_ms: int | None) -> None:
+        self._start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
+        self._start = time.monotonic()
+        self._paused_at: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether time passes."""
+        return self._paused_at is None
+
+    def now_ms(self) -> int:
+        """Return exchange time, epoch milliseconds."""
+        now = time.monotonic() if self._paused_at is None else self._paused_at
+        return self._start_ms + int((now - self._start) * 1000)
+
+    def pause(self) -> None:
+        """Let time stand still."""
+        if self._paused_at is None:
+            self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Let time go on from where it stood."""
+        if self._paused_at is not None:
+            self._start += time.monotonic() - self._paused_at
+            self._paused_at = None
+
+
+class Simulator:
+    """An exchange on loopback, as an async context manager.
+
+    Args:
+        settings: what it is to be.
+        exchange: the market; None makes one up, or replays the captures of the settings.
+
+    Attributes:
+        endpoints: where clients connect, as ``binance-bridge simulate`` prints it.
+        ground_truth: what it writes of everything that happens.
+        clock: exchange time.
+    """
+
+    def __init__(self, settings: SimulatorSettings | None = None, exchange: Exchange | None = None) -> None:
+        self.settings = settings or SimulatorSettings()
+        self.clock = ExchangeClock(self.settings.start_ms)
+        self.endpoints: dict[str, dict[str, str] | str] = {}
+        self.ground_truth = GroundTruth(self.settings.ground_truth)
+        self._exchange = exchange or _exchange_of(self.settings, self.clock.now_ms())
+        limits = self.settings.limits
+        self._hub = Hub(self._exchange, limits, self.settings.error_form, Doors(limits), self._note)
+        self._desk = Desk(self._exchange, limits)
+        self._apis = [WsApi(m, self._desk, self._hub.doors, limits, self.clock.now_ms) for m in MARKETS]
+        self._interference = Interference(self._touched)
+        self._sabotage = Sabotage(
+            self._hub,
+            self._desk,
+            self._apis,
+            self._interference,
+            seed=self.settings.seed,
+            now_ms=self.clock.now_ms,
+        )
+        self._schedule = Schedule(self.settings.faults, self.settings.seed)
+        self._stack = contextlib.AsyncExitStack()
+        self._started = 0.0
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._stack.enter_context(self.ground_truth)
+        try:
+            await self._listen()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._started = self._now()
+        self._pump = asyncio.create_task(self._let_time_pass())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._pump is not None
+        self._pump.cancel()
+        await self._sabotage.stop()
+        for client in tuple(self._hub.clients.values()):
+            if not client.healthy:
+                client.abort()
+        await self._stack.aclose()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._pump
+
+    async def wait(self) -> None:
+        """Run until cancelled; raises what broke the market, should anything."""
+        assert self._pump is not None
+        await asyncio.shield(self._pump)
+
+    def inject(self, fault: Fault | Mapping[str, object]) -> dict[str, object]:
+        """Do a fault now; return its ground-truth line, with the numbers of the connections it hit.
+
+        Raises:
+            ConfigError: the mapping is no fault.
+        """
+        return self._sabotage.inject(fault if isinstance(fault, Fault) else from_mapping(fault))
+
+    def plan(self, faults: object) -> int:
+        """Plan faults as from a plan file, their times counted from now; return how many.
+
+        Those without a time happen at once.
+
+        Raises:
+            ConfigError: an entry is wrong.
+        """
+        planned = parse_plan(faults)
+        self._schedule.add(planned, self._now() - self._started)
+        self._inject_due()
+        return len(planned)
+
+    def stop_market(self) -> None:
+        """Freeze exchange time: no further events; connections stay up."""
+        self.clock.pause()
+
+    def resume(self) -> None:
+        """Let exchange time go on from where it stood."""
+        self.clock.resume()
+
+    def state(self) -> dict[str, object]:
+        """Return what ``GET /state`` shows."""
+        replay = self._exchange.progress() if isinstance(self._exchange, CaptureExchange) else {}
+        return {
+            "seconds": round(self._now() - self._started, 3),
+            "exchange_time_ms": self.clock.now_ms(),
+            "running": self.clock.running,
+            "failed": self._failure(),
+            "events": self.ground_truth.events,
+            "requests": {str(status): count for status, count in sorted(self._desk.answered.items())},
+            "connections": [client.shown() for client in self._hub.clients.values()],
+            "faults": list(self._sabotage.done),
+            "replay": {market: {**p._asdict(), "done": p.done} for market, p in replay.items()},
+            "done": bool(replay) and all(p.done for p in replay.values()),
+        }
+
+    async def _listen(self) -> None:
+        settings, host = self.settings, self.settings.host
+        ports = iter(range(settings.base_port, settings.base_port + 9))
+
+        def port() -> int:
+            return next(ports) if settings.base_port else 0
+
+        for market, api in zip(MARKETS, self._apis, strict=True):
+            streams = await self._stack.enter_async_context(await self._hub.listen(market, host, port()))
+            rest = await self._http(rest_app(market, self._desk, self.clock.now_ms), port())
+            ws_api = await self._stack.enter_async_context(await api.listen(host, port()))
+            self.endpoints[market] = {
+                "stream": f"ws://{host}:{streams.sockets[0].getsockname()[1]}",
+                "rest": f"http://{host}:{rest}",
+                "ws_api": f"ws://{host}:{ws_api.sockets[0].getsockname()[1]}",
+            }
+        self.endpoints["http"] = f"http://{host}:{await self._http(control_app(self), settings.http_port)}"
+
+    async def _http(self, app: web.Application, port: int) -> int:
+        runner, found = await listen_http(app, self.settings.host, port)
+        self._stack.push_async_callback(runner.cleanup)
+        return found
+
+    async def _let_time_pass(self) -> None:
+        while True:
+            await asyncio.sleep(0 if self._hurried() else self.settings.tick_seconds)
+            self._inject_due()
+            now = self._now()
+            if self.clock.running and not (self.settings.speed == 0 and self._hub.backlog() > _FULL_BACKLOG):
+                self._advance(now)
+            if self._interference.active:
+                for late in self._interference.overdue(now):
+                    self._hub.deliver(late)
+            self._hub.flush()
+            for client in tuple(self._hub.clients.values()):
+                client.tend(now, self.clock.now_ms())
+
+    def _advance(self, now: float) -> None:
+        at_ms = self.clock.now_ms()
+        for emission in self._exchange.advance(at_ms):
+            number = self.ground_truth.event(emission, at_ms)
+            if not self._interference.active:
+                self._hub.deliver(emission)
+                continue
+            for passed in self._interference.apply(emission, number, now):
+                self._hub.deliver(passed)
+
+    def _hurried(self) -> bool:
+        """Whether a replay without pace is under way and nobody lags behind."""
+        if self.settings.speed or not isinstance(self._exchange, CaptureExchange):
+            return False
+        under_way = any(p.started and not p.done for p in self._exchange.progress().values())
+        return under_way and self._hub.backlog() < _FULL_BACKLOG
+
+    def _inject_due(self) -> None:
+        for _, fault in self._schedule.take(self._now() - self._started):
+            self._sabotage.inject(fault)
+
+    def _touched(self, fault: Fault, number: int) -> None:
+        self._note({"fault": fault.fault, "event": number})
+
+    def _note(self, line: dict[str, object]) -> None:
+        self.ground_truth.note(line if "at_ms" in line else {**line, "at_ms": self.clock.now_ms()})
+
+    def _failure(self) -> str | None:
+        if self._pump is None or not self._pump.done() or self._pump.cancelled():
+            return None
+        return repr(self._pump.exception())
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _exchange_of(settings: SimulatorSettings, now_ms: int) -> Exchange:
+    if settings.captures:
+        return CaptureExchange(settings.captures, settings.speed)
+    if settings.symbols < 1 or settings.rate <= 0:
+        raise ConfigError("a simulated market needs at least one symbol and a rate above 0")
+    from bridge.simulator.market import MadeUpMarket
+
+    return MadeUpMarket(seed=settings.seed, symbols=settings.symbols, rate=settings.rate, start_ms=now_ms)
