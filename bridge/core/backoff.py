@@ -1,7 +1,7 @@
 """How long to wait before connecting again, and how often connecting is allowed at all. Pure.
 
-A handshake that succeeds proves nothing: a host that accepts and closes at once would otherwise be asked thousands
-of times, and Binance bans an IP that opens more than 300 connections in five minutes.
+A handshake that succeeds proves nothing: a host that accepts and closes at once would otherwise be asked
+thousands of times, and Binance bans an IP that opens more than 300 connections in five minutes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from bridge.core.connection_settings import ConnectionSettings
 
-#: Least waits by what the host said. 429 and 418 prolong themselves when they are ignored; a firewall (403), a
-#: barred country (451) and a certificate that doesn't hold don't mend within seconds.
+#: Least waits by what the host said. 429 and 418 prolong themselves when they are ignored; a firewall (403),
+#: a barred country (451) and a certificate that doesn't hold don't mend within seconds.
 _LEAST_SECONDS = {429: 60.0, 418: 300.0, 403: 300.0, 451: 900.0}
 _LEAST_SECONDS_TLS = 120.0
 
@@ -47,7 +47,7 @@ class Failure:
 
 
 class Backoff:
-    """Full-jitter exponential back-off of one seat: each wait is drawn between the minimum and a growing ceiling.
+    """Full-jitter exponential back-off of one seat: each wait lies between the minimum and a growing ceiling.
 
     Attributes:
         attempt: failures in a row.

@@ -27,7 +27,8 @@ class ConnectionSettings:
         futures_control_frames_per_second: the same for usdm and coinm (documented 10, measured less).
         tick_seconds: how often a connection looks at its clocks.
         open_seconds: time for TCP, TLS and the WebSocket handshake together.
-        acknowledgement_seconds: time for the answer to a SUBSCRIBE before it is sent once more, then given up.
+        acknowledgement_seconds: time for the answer to a SUBSCRIBE before it is sent once more, then given
+            up.
         send_seconds: time for one frame to leave; a peer that doesn't read is cut off after it.
         close_seconds: time for the closing handshake before the socket is cut off.
         ping_seconds: time between our own pings.
@@ -104,4 +105,8 @@ class ConnectionSettings:
 
     def control_frames_per_second(self, market: Market) -> int:
         """Return how many frames per second we may send on one connection of ``market``."""
-        return self.spot_control_frames_per_second if market == "spot" else self.futures_control_frames_per_second
+        return (
+            self.spot_control_frames_per_second
+            if market == "spot"
+            else self.futures_control_frames_per_second
+        )

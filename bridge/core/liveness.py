@@ -1,15 +1,15 @@
 """Is each stream of a connection alive? Pure.
 
-An acknowledgement is no proof: a wrong futures path, an upper-case or unknown symbol is acknowledged and then says
-nothing. Silence is no proof either: markets sleep. So a stream that is silent for longer than it should be is only
-*suspect*; the verdict needs REST to show that the market moved while the stream did not:
+An acknowledgement is no proof: a wrong futures path, an upper-case or unknown symbol is acknowledged and then
+says nothing. Silence is no proof either: markets sleep. So a stream that is silent for longer than it should
+be is only *suspect*; the verdict needs REST to show that the market moved while the stream did not:
 
-1. silent beyond its deadline -> :class:`Ask` REST for a *marker* of the market (an id or time that moves with it);
+1. silent beyond its deadline: :class:`Ask` REST for the market's *marker*, an id or time that moves with it;
 2. a second marker, later, that differs from the first proves movement;
-3. still no frame a grace later -> :class:`Silent` (subscribe again); after that the same once more -> :class:`Deaf`.
+3. still no frame a grace later: :class:`Silent` (subscribe again); the same once more: :class:`Deaf`.
 
-How long is too long comes from the stream's first-frame deadline, then from its promised cadence, or, where frames
-come with events only, from the silences it used to have.
+How long is too long comes from the stream's first-frame deadline, then from its promised cadence, or, where
+frames come with events only, from the silences it used to have.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Silences:
 
     def note(self, seconds: float) -> None:
         """Count a silence that ended."""
-        slot = 0 if seconds <= 0.5 else min(len(self._counts) - 1, math.ceil(math.log2(seconds)) + 1)  # noqa: PLR2004
+        slot = 0 if seconds <= 0.5 else min(len(self._counts) - 1, math.ceil(math.log2(seconds)) + 1)
         self._counts[slot] += 1
         self._total += 1
         if self._total >= self._MANY:
@@ -104,8 +104,9 @@ class Liveness:
 
     Args:
         settings: the factors and times.
-        patience: streams that stayed deaf over earlier connections, by name, with how often: their first-frame
-            deadline is doubled that many times, so that a stream that never speaks costs ever less.
+        patience: streams that stayed deaf over earlier connections, by name, with how often: their
+            first-frame deadline is doubled that many times, so that a stream that never speaks costs ever
+            less.
     """
 
     def __init__(self, settings: ConnectionSettings, patience: Mapping[str, int] | None = None) -> None:
@@ -170,14 +171,20 @@ class Liveness:
         if watch.marker is None:
             watch.marker = marker
         watch.ask_after = min(
-            settings.market_look_maximum_seconds, watch.ask_after * 2 if watch.ask_after else settings.market_look_seconds
+            settings.market_look_maximum_seconds,
+            watch.ask_after * 2 if watch.ask_after else settings.market_look_seconds,
         )
         watch.next_ask_at = now + watch.ask_after
 
     def _frames_came(self, now: float, watch: _Watch) -> None:
         if watch.flowing:
             watch.silences.note(now - watch.seen_at)
-        watch.frames, watch.seen_at, watch.flowing, watch.subscribed_again = watch.state.frames, now, True, False
+        watch.frames, watch.seen_at, watch.flowing, watch.subscribed_again = (
+            watch.state.frames,
+            now,
+            True,
+            False,
+        )
         if watch.marker is not None or watch.asking or watch.ask_after:
             self._calm(watch)
 
@@ -200,7 +207,7 @@ class Liveness:
     def _allowed(self, watch: _Watch) -> float:
         stream, settings = watch.state.stream, self._settings
         if not watch.flowing:
-            doubled = min(2 ** self._patience.get(stream.name, 0), settings.deaf_patience_maximum)
+            doubled = min(1 << min(self._patience.get(stream.name, 0), 32), settings.deaf_patience_maximum)
             return stream.first_frame_seconds * doubled
         if stream.cadence_seconds is not None:
             return stream.cadence_seconds * settings.cadence_factor + settings.cadence_margin_seconds

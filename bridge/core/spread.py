@@ -12,7 +12,7 @@ from bridge.model import Market, Stream
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-Method = Literal["SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS"]
+Method = Literal["SUBSCRIBE", "UNSUBSCRIBE"]
 
 #: Ids are 64-bit; a frame is measured with the longest, so that no id can push it over its limit.
 _LONGEST_ID = 2**63 - 1
@@ -38,8 +38,8 @@ def spread(current: Mapping[Seat, Mapping[str, Stream]], wanted: Iterable[Stream
         limit: streams per seat; never more than the exchange's 1024.
 
     Returns:
-        The new plan. A seat that nobody sits on is gone; newcomers go where most room is, so that seats opened
-        together fill evenly.
+        The new plan. A seat that nobody sits on is gone; newcomers go where most room is, so that seats
+        opened together fill evenly.
     """
     limit = max(1, min(limit, MAX_STREAMS_PER_CONNECTION))
     asked = {(stream.market, stream.path, stream.name): stream for stream in wanted}
@@ -88,14 +88,12 @@ class Batches(NamedTuple):
 
 
 def control_frame(method: Method, names: Sequence[str], request_id: int) -> bytes:
-    """Return the JSON of one control frame. Names go as raw UTF-8, which both hosts accept and echo exactly."""
-    if method == "LIST_SUBSCRIPTIONS":
-        return msgspec.json.encode({"method": method, "id": request_id})
+    """Return the JSON of one control frame. Names go as raw UTF-8: all hosts accept and echo it."""
     return msgspec.json.encode({"method": method, "params": list(names), "id": request_id})
 
 
 def batches(method: Method, names: Iterable[str], max_names: int, max_bytes: int) -> Batches:
-    """Divide ``names`` into frames of at most ``max_names`` names and ``max_bytes`` bytes each, keeping order."""
+    """Divide ``names``, in order, into frames of at most ``max_names`` names and ``max_bytes`` bytes each."""
     empty = len(control_frame(method, (), _LONGEST_ID))
     frames: list[tuple[str, ...]] = []
     oversized: list[str] = []

@@ -1,7 +1,8 @@
 """The request weight of one IP: what is used, how long to wait for room. Pure.
 
-Spot has 6,000 a minute; usdm and coinm share 2,400 (one architecture since 2026-06). Windows are calendar minutes in
-UTC. The exchange's own figure (``X-MBX-USED-WEIGHT-1M``) is the truth: other processes of the same IP count too.
+Spot has 6,000 a minute; usdm and coinm share 2,400 (one architecture since 2026-06). Windows are calendar
+minutes in UTC. The exchange's own figure (``X-MBX-USED-WEIGHT-1M``) is the truth: other processes of the same
+IP count too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def family(market: Market) -> Family:
 
 
 class WeightBudget:
-    """The weight of one family of hosts. Times are seconds since the epoch, because windows are calendar minutes."""
+    """The weight of one family of hosts. Times are seconds since the epoch: windows are calendar minutes."""
 
     __slots__ = ("_banned", "_held_until", "_window", "limit", "used")
 
@@ -58,7 +59,7 @@ class WeightBudget:
         return 0.0
 
     def observed(self, now: float, used: int) -> None:
-        """Take over the exchange's figure; the higher one counts, as our requests under way are not in its own."""
+        """Take over the exchange's figure; the higher one counts, as it lacks our requests under way."""
         self._turn(now)
         self.used = max(self.used, used)
 
@@ -101,9 +102,34 @@ def weight_limit(exchange_info: bytes) -> int | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     for limit in info.rateLimits:
-        if (limit.rateLimitType, limit.interval, limit.intervalNum) == ("REQUEST_WEIGHT", "MINUTE", 1) and limit.limit > 0:
+        if (limit.rateLimitType, limit.interval, limit.intervalNum) == (
+            "REQUEST_WEIGHT",
+            "MINUTE",
+            1,
+        ) and limit.limit > 0:
             return limit.limit
     return None
+
+
+_SPOT = {
+    "ping": 1, "time": 1, "exchangeInfo": 20, "trades": 25, "historicalTrades": 25,
+    "historicalBlockTrades": 25, "aggTrades": 4, "klines": 2, "uiKlines": 2, "avgPrice": 2, "referencePrice":
+    2,
+}  # fmt: skip
+_FUTURES = {
+    "ping": 1, "time": 1, "exchangeInfo": 1, "trades": 5, "historicalTrades": 200, "aggTrades": 20,
+    "openInterest": 1, "fundingRate": 1, "fundingInfo": 1, "constituents": 2, "indexInfo": 1, "rpiDepth": 20,
+}  # fmt: skip
+#: With a symbol (or pair), and without.
+_SPOT_BY_SYMBOL = {
+    "ticker/24hr": (2, 80), "ticker/price": (2, 4), "ticker/bookTicker": (2, 4), "ticker": (4, 200),
+    "ticker/tradingDay": (4, 200),
+}  # fmt: skip
+_FUTURES_BY_SYMBOL = {
+    "premiumIndex": (1, 10), "ticker/24hr": (1, 40), "ticker/bookTicker": (2, 5), "ticker/price": (2, 5),
+    "assetIndex": (1, 10),
+}  # fmt: skip
+_UNKNOWN = 20
 
 
 def weight_of(market: Market, path: str, params: Mapping[str, object]) -> int:
@@ -112,48 +138,21 @@ def weight_of(market: Market, path: str, params: Mapping[str, object]) -> int:
     Sources: facts sheets, spot section 7.2 and derivatives section 7.
     """
     name = "/".join(path.rstrip("/").split("/")[3:])  # "/api/v3/ticker/24hr" -> "ticker/24hr"
-    one = "symbol" in params or "pair" in params
     limit = _number(params.get("limit"))
-    return _spot(name, limit, params, one=one) if market == "spot" else _futures(name, limit, one=one)
-
-
-_SPOT = {
-    "ping": 1, "time": 1, "exchangeInfo": 20, "trades": 25, "historicalTrades": 25, "historicalBlockTrades": 25,
-    "aggTrades": 4, "klines": 2, "uiKlines": 2, "avgPrice": 2, "referencePrice": 2,
-}  # fmt: skip
-_FUTURES = {
-    "ping": 1, "time": 1, "exchangeInfo": 1, "trades": 5, "historicalTrades": 200, "aggTrades": 20,
-    "openInterest": 1, "fundingRate": 1, "fundingInfo": 1, "constituents": 2, "indexInfo": 1, "rpiDepth": 20,
-}  # fmt: skip
-_UNKNOWN = 20
-
-
-def _spot(name: str, limit: int | None, params: Mapping[str, object], *, one: bool) -> int:
     if name == "depth":
-        return _step(limit or 100, ((100, 5), (500, 25), (1000, 50)), 250)
-    if name == "ticker/24hr":
-        return 2 if one else 80 if "symbols" not in params else 40
-    if name in ("ticker/price", "ticker/bookTicker"):
-        return 2 if one else 4
-    if name in ("ticker", "ticker/tradingDay"):
-        return 4 if one else 200
-    return _SPOT.get(name, _UNKNOWN)
-
-
-def _futures(name: str, limit: int | None, *, one: bool) -> int:
-    if name == "depth":
-        return _step(limit or 500, ((50, 2), (100, 5), (500, 10)), 20)
-    if name.lower().endswith("klines"):
+        return _depth(market, limit)
+    if market != "spot" and name.lower().endswith("klines"):
         return 5 if limit is None else _step(limit, ((100, 1), (500, 2), (1000, 5)), 10)
-    if name == "premiumIndex":
-        return 1 if one else 10
-    if name == "ticker/24hr":
-        return 1 if one else 40
-    if name in ("ticker/bookTicker", "ticker/price"):
-        return 2 if one else 5
-    if name == "assetIndex":
-        return 1 if one else 10
-    return _FUTURES.get(name, _UNKNOWN)
+    by_symbol = (_SPOT_BY_SYMBOL if market == "spot" else _FUTURES_BY_SYMBOL).get(name)
+    if by_symbol is not None:
+        return by_symbol["symbol" not in params and "pair" not in params]
+    return (_SPOT if market == "spot" else _FUTURES).get(name, _UNKNOWN)
+
+
+def _depth(market: Market, limit: int | None) -> int:
+    if market == "spot":
+        return _step(limit or 100, ((100, 5), (500, 25), (1000, 50)), 250)
+    return _step(limit or 500, ((50, 2), (100, 5), (500, 10)), 20)
 
 
 def _step(value: int, steps: tuple[tuple[int, int], ...], beyond: int) -> int:
