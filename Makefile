@@ -1,0 +1,83 @@
+# Needs python3 (3.11 or newer) and make, nothing else. Everything is installed into $(VENV) from hashed locks.
+#
+#   make demo         a real Kafka, the exchange simulator, the bridge and a consumer; DEMO_SECONDS=30 ends by itself,
+#                     LIVE=1 reads Binance instead of the simulator, DEMO_ARGS go to `binance-bridge demo`
+#   make test         all tests but the slow fault suite; PYTEST_ARGS go to pytest
+#   make test-faults  the fault suite: kills, stalls and broken networks
+#   make soak         the operational soak check; SOAK_ARGS go to `binance-bridge check soak`
+#   make lint         ruff, both the linter and the formatter's check
+#   make types        mypy, strict
+#   make helm-test    the chart: lint and unit tests
+#   make wheel        builds the wheel and tries it in a fresh environment
+#   make lock         locks the requirements again, after a change of pyproject.toml
+#   make clean        removes what the above made in this folder, the environment included
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test test-faults soak lint types helm-test wheel lock clean
+
+demo: $(VENV)/.stamp-run
+	$(BIN)/binance-bridge demo $(DEMO_ARGS)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -m "not faults" $(PYTEST_ARGS)
+
+test-faults: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
+
+soak: $(VENV)/.stamp-run
+	$(BIN)/binance-bridge check soak $(SOAK_ARGS)
+
+lint: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.stamp-test
+	$(BIN)/mypy
+
+helm-test: $(VENV)/.stamp-test
+	$(MAKE) -C helm test
+
+wheel: $(VENV)/.stamp-run
+	rm -rf build/wheel dist
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python $(PIP_INSTALL) --require-hashes -r requirements/run.txt
+	build/wheel/bin/python $(PIP_INSTALL) --no-deps dist/*.whl
+	build/wheel/bin/python -I .ci/wheel_smoke.py
+
+lock: $(VENV)/.python
+	$(BIN)/python $(PIP_INSTALL) uv
+	$(BIN)/uv $(COMPILE) --all-extras pyproject.toml requirements/build.in -o requirements/test.txt
+	$(BIN)/uv $(COMPILE) --extra fast --extra librdkafka --extra local -c requirements/test.txt \
+		pyproject.toml requirements/build.in -o requirements/run.txt
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The environment: made once, brought up to date when a lock or pyproject.toml changes.
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): Python 3.11 or newer is needed (make PYTHON=python3.13 …)" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-run: requirements/run.txt pyproject.toml | $(VENV)/.python
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/run.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# test.txt holds all of run.txt, in the same versions.
+$(VENV)/.stamp-test: requirements/test.txt pyproject.toml | $(VENV)/.python
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/test.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.stamp-run
