@@ -35,7 +35,10 @@ def root() -> Traversable:
 
 def texts(folder: str, suffix: str) -> Iterator[tuple[str, str]]:
     """Yield ``(name without suffix, text)`` of each file of ``folder`` that ends in ``suffix``, by name."""
-    found = sorted((f for f in root().joinpath(folder).iterdir() if f.name.endswith(suffix)), key=lambda f: f.name)
+    place = root()
+    for part in folder.split("/"):
+        place = place.joinpath(part)
+    found = sorted((f for f in place.iterdir() if f.name.endswith(suffix)), key=lambda f: f.name)
     for file in found:
         yield file.name.removesuffix(suffix), file.read_text(encoding="utf-8")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bridge.core.conversions import CONVERSIONS, micros
-from bridge.core.decimals import DECIMALS, NULLABLE_DECIMALS, decimal_bytes
+from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, decimal_bytes
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
@@ -25,13 +25,24 @@ if TYPE_CHECKING:
     from bridge.core.instruments import Instrument
     from bridge.model import Market
 
-Unify = Callable[[Any, tuple[bytes, ...], bytes, "Instrument", tuple[bytes, ...]], tuple[tuple[int, int | None, bytes], ...]]
+Unify = Callable[
+    [Any, tuple[bytes, ...], bytes, "Instrument", tuple[bytes, ...]],
+    tuple[tuple[int, int | None, bytes], ...],
+]
 """``unify(message, prefixes, stamp, instrument, constants)`` → ``(record index, Kafka time in ms or None, value)``."""
 
 _CALL = re.compile(r"(\w+)\((.*)\)")
 _WIRE_TYPE = {"Text": "text", "MaybeText": "text?", "Int": "int", "MaybeInt": "int?", "Flag": "flag"}
 _PYTHON = {"text": str, "int": int, "flag": bool, "levels": list[tuple[str, str]]}
-_DEFAULT_WIRE = {"decimal": "text", "timestamp": "int", "long": "int", "int": "int", "string": "text", "enum": "text", "boolean": "flag"}
+_DEFAULT_WIRE = {
+    "decimal": "text",
+    "timestamp": "int",
+    "long": "int",
+    "int": "int",
+    "string": "text",
+    "enum": "text",
+    "boolean": "flag",
+}
 
 
 class TimeTable(dict[int, bytes]):
@@ -83,7 +94,9 @@ class CompiledChannel:
     source: str = field(repr=False)
 
 
-def compile_channel(name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]) -> CompiledChannel:
+def compile_channel(
+    name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]
+) -> CompiledChannel:
     """Compile ``declaration`` for ``market``.
 
     Raises:
@@ -95,7 +108,9 @@ def compile_channel(name: str, declaration: Channel, market: Market, schemas: Ma
 class _Compiler:
     """Collects the wire keys while it writes the source, then builds the message type from them."""
 
-    def __init__(self, name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]) -> None:
+    def __init__(
+        self, name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]
+    ) -> None:
         self.name, self.declaration, self.market, self.schemas = name, declaration, market, schemas
         self.wire: dict[str, str] = {}
         self.constants: list[tuple[str, SchemaField]] = []
@@ -143,7 +158,9 @@ class _Compiler:
         body = [f for f in schema.fields if f.name not in ENVELOPE]
         stray = set(fields) - {f.name for f in body} - {"sequence"}
         if stray:
-            raise ContractError(f"{self.where}: avro/{record.structure}.avsc has no field {', '.join(sorted(stray))}")
+            raise ContractError(
+                f"{self.where}: avro/{record.structure}.avsc has no field {', '.join(sorted(stray))}"
+            )
         sequence = next(f for f in schema.fields if f.name == "sequence")
         parts = [f"p[{index}]", "s", self.value(fields.get("sequence"), sequence, record)]
         parts += [self.value(fields.get(f.name), f, record) for f in body]
@@ -167,7 +184,7 @@ class _Compiler:
             return repr(self.empty(target, record))
         if expression.startswith("="):
             return repr(self.constant(expression[1:], target))
-        if expression in {"option()", "zone()", "price_type()"}:
+        if expression in {"option()", "zone()"}:
             self.constants.append((expression[:-2], target))
             return f"k[{len(self.constants) - 1}]"
         call = _CALL.fullmatch(expression)
@@ -176,6 +193,8 @@ class _Compiler:
         name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
         if name == "levels":
             return f"levels({self.use(keys[0], 'levels')})"
+        if name == "nonzero" and target.kind == "decimal" and target.nullable:
+            return f"NONZERO_DECIMALS[{self.use(keys[0], 'text?')}]"
         return self.encoded(self.call(name, keys), target)
 
     def call(self, name: str, keys: list[str]) -> str:
@@ -190,7 +209,9 @@ class _Compiler:
             elif rest:
                 arguments.append(self.use(rest.pop(0), _WIRE_TYPE[type_name]))
             else:
-                raise ContractError(f"{self.where}: {name}() wants {len(annotations)} keys, got {', '.join(keys)}")
+                raise ContractError(
+                    f"{self.where}: {name}() wants {len(annotations)} keys, got {', '.join(keys)}"
+                )
         if rest:
             raise ContractError(f"{self.where}: {name}() does not want {', '.join(rest)}")
         return f"{name}({', '.join(arguments)})"
@@ -229,7 +250,9 @@ class _Compiler:
             return b"\x02\x00\x00\x00" if target.name == "fee" else b"\x00"
         if target.kind == "array":
             return b"\x00"
-        raise ContractError(f"{self.where}: avro/{record.structure}.avsc wants {target.name}; the declaration has no source for it")
+        raise ContractError(
+            f"{self.where}: avro/{record.structure}.avsc wants {target.name}; the declaration has no source for it"
+        )
 
     def constant(self, text: str, target: SchemaField) -> bytes:
         return constant_bytes(text, target, self.where)
@@ -292,6 +315,7 @@ class _Compiler:
         space: dict[str, Any] = {
             "DECIMALS": DECIMALS,
             "NULLABLE_DECIMALS": NULLABLE_DECIMALS,
+            "NONZERO_DECIMALS": NONZERO_DECIMALS,
             "TIMES": TIMES,
             "decimal_bytes": decimal_bytes,
             "long_bytes": long_bytes,
@@ -306,7 +330,9 @@ class _Compiler:
         for symbols, name in self.enums.items():
             table = {symbol: long_bytes(n) for n, symbol in enumerate(symbols)}
             space[name] = _EnumTable(table)
-            space[f"{name}_OR_NULL"] = _EnumTable({s: b"\x02" + b for s, b in table.items()} | {None: b"\x00"})
+            space[f"{name}_OR_NULL"] = _EnumTable(
+                {s: b"\x02" + b for s, b in table.items()} | {None: b"\x00"}
+            )
         return space
 
 

@@ -61,11 +61,6 @@ def lower(value: Text) -> str:
     return value.lower()
 
 
-def nonzero(value: MaybeText) -> int | None:
-    """A price, where zero says "none" (CCXT's omit_zero)."""
-    return (UNSCALED[value] or None) if value else None
-
-
 def cost(instrument: Instrument, price: Text, amount: Text) -> int | None:
     """Cost of a trade: price × amount; on inverse contracts amount × contractSize / price (base currency)."""
     if instrument.inverse:
@@ -77,7 +72,9 @@ def cost(instrument: Instrument, price: Text, amount: Text) -> int | None:
 
 def contracts_value(instrument: Instrument, contracts: Text) -> int | None:
     """Quote value of inverse contracts: contracts × contractSize."""
-    return None if instrument.contract_size is None else multiply(UNSCALED[contracts], instrument.contract_size)
+    return (
+        None if instrument.contract_size is None else multiply(UNSCALED[contracts], instrument.contract_size)
+    )
 
 
 def contract_size(instrument: Instrument) -> int | None:
@@ -134,14 +131,14 @@ def average(instrument: Instrument, open_: Text, close: Text) -> int | None:
     first, last = UNSCALED[open_], UNSCALED[close]
     if not first or not last:
         return None
-    unit = 10 ** (18 - instrument.price_decimals)
+    unit: int = 10 ** (18 - instrument.price_decimals)
     return (first + last) // 2 // unit * unit
 
 
 CONVERSIONS: dict[str, Callable[..., object]] = {
     function.__name__: function
     for function in (
-        text, known, known_time, taker_side, lower, nonzero, cost, contracts_value, contract_size, base_value,
+        text, known, known_time, taker_side, lower, cost, contracts_value, contract_size, base_value,
         quote_value, vwap, inverse_vwap, change, percentage, given_percentage, average,
     )
 }  # fmt: skip

@@ -14,8 +14,8 @@ from bridge.errors import UnexpectedMessage
 
 PRECISION = 38
 SCALE = 18
-ONE = 10**SCALE
-LIMIT = 10**PRECISION
+ONE: int = 10**SCALE
+LIMIT: int = 10**PRECISION
 
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -116,6 +116,19 @@ class NullableDecimalTable(_Table):
         return self._remember(text, b"\x02" + decimal_bytes(unscaled(text)))
 
 
+class NonzeroDecimalTable(_Table):
+    """The same for a price, where zero says "none" (CCXT's omit_zero)."""
+
+    __slots__ = ()
+
+    def __missing__(self, text: str | None) -> bytes:
+        """Convert ``text`` for the first time."""
+        if not text:
+            return b"\x00"
+        number = unscaled(text)
+        return self._remember(text, b"\x02" + decimal_bytes(number) if number else b"\x00")
+
+
 class UnscaledTable(dict[str, int]):
     """``table[text]`` is the unscaled integer of ``text``."""
 
@@ -131,6 +144,7 @@ class UnscaledTable(dict[str, int]):
 
 DECIMALS = DecimalTable()
 NULLABLE_DECIMALS = NullableDecimalTable()
+NONZERO_DECIMALS = NonzeroDecimalTable()
 UNSCALED = UnscaledTable()
 
 

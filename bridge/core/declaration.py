@@ -11,7 +11,7 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Base: an unknown key is an error."""
 
 
-class Option(Declared):
+class Option(Declared, frozen=True):
     """An option in the channel's text: ``kline_<interval>``.
 
     Attributes:
@@ -23,7 +23,7 @@ class Option(Declared):
     values: tuple[str, ...]
 
 
-class OnMarket(Declared):
+class OnMarket(Declared, frozen=True):
     """How a channel looks on one market.
 
     Attributes:
@@ -50,7 +50,7 @@ class OnMarket(Declared):
     first_frame_seconds: float = 60.0
 
 
-class Sequence(Declared):
+class Sequence(Declared, frozen=True):
     """How to see that a message is new, repeated or that some are missing.
 
     Attributes:
@@ -69,13 +69,13 @@ class Sequence(Declared):
     previous: str | None = None
 
 
-class Record(Declared):
+class Record(Declared, frozen=True):
     """One unified record derived from a message.
 
     Attributes:
         structure: the schema in ``avro/``.
         fields: schema field → wire key, ``function(wire keys)`` or ``=constant``.
-        spot: the same for spot alone, over ``fields``.
+        spot: the same for spot alone, over ``fields``; null takes a field away.
         usdm: the same for usdm alone.
         coinm: the same for coinm alone.
         when: wire key that must not be empty for the record to exist.
@@ -83,13 +83,13 @@ class Record(Declared):
 
     structure: str
     fields: dict[str, str]
-    spot: dict[str, str] = {}
-    usdm: dict[str, str] = {}
-    coinm: dict[str, str] = {}
+    spot: dict[str, str | None] = {}
+    usdm: dict[str, str | None] = {}
+    coinm: dict[str, str | None] = {}
     when: str | None = None
 
 
-class Channel(Declared):
+class Channel(Declared, frozen=True):
     """One channel: one kind of Binance stream on the markets that have it.
 
     Attributes:
@@ -113,7 +113,7 @@ class Channel(Declared):
     refreshes_markets: bool = False
 
 
-class Topic(Declared):
+class Topic(Declared, frozen=True):
     """Retention and shape of one family of topics.
 
     Attributes:
@@ -127,7 +127,7 @@ class Topic(Declared):
     config: dict[str, str] = {}
 
 
-class Topics(Declared):
+class Topics(Declared, frozen=True):
     """``topics/topics.yaml``."""
 
     families: dict[str, Topic]

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 PERPETUAL_DELIVERY_MS = 4133404800000
 _RENAMED = {"XBT": "BTC", "BCHSV": "BSV", "YOYO": "YOYOW"}  # CCXT's table for Binance
-_FEES = {"spot": ("0.001", "0.001"), "usdm": ("0.0005", "0.0002"), "coinm": ("0.0005", "0.0001")}  # taker, maker
+_FEES = {
+    "spot": ("0.001", "0.001"),
+    "usdm": ("0.0005", "0.0002"),
+    "coinm": ("0.0005", "0.0001"),
+}  # taker, maker
 
 
 @dataclass(frozen=True, slots=True)

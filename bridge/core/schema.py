@@ -11,6 +11,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from bridge.errors import ContractError
 
+_LOGICAL = {"decimal": "decimal", "timestamp-micros": "timestamp"}
 MARKER = b"\xc3\x01"
 ENVELOPE = (
     "symbol", "market", "exchangeSymbol", "channel", "origin", "writerEpoch", "connectionId",
@@ -92,11 +93,11 @@ def _field(value: dict[str, Any], enums: dict[str, tuple[str, ...]]) -> SchemaFi
         type_ = next(t for t in type_ if t != "null")
     symbols: tuple[str, ...] = ()
     if isinstance(type_, dict):
-        kind = {"decimal": "decimal", "timestamp-micros": "timestamp"}.get(type_.get("logicalType"), type_["type"])
+        kind = _LOGICAL.get(type_.get("logicalType", "")) or str(type_["type"])
         if kind == "enum":
             symbols = enums[type_["name"]] = tuple(type_["symbols"])
     elif type_ in enums:
         kind, symbols = "enum", enums[type_]
     else:
-        kind = type_ if type_ in {"string", "long", "int", "boolean", "bytes", "double"} else "record"
+        kind = str(type_) if type_ in {"string", "long", "int", "boolean", "bytes", "double"} else "record"
     return SchemaField(value["name"], kind, nullable, symbols, value.get("doc", ""))

@@ -149,7 +149,9 @@ class Linked(Generic[Item]):
                 due.append(self._pass(last, item))
             else:
                 break
-        self.deadline = min(i.received_at for _, i in self._held.values()) + self._hold if self._held else None
+        self.deadline = (
+            min(i.received_at for _, i in self._held.values()) + self._hold if self._held else None
+        )
         return due
 
     def _is_new_series(self, item: Item) -> bool:
@@ -179,7 +181,9 @@ class Candle(Generic[Item]):
         event_ms = item.event_ms or 0
         due: list[Item | Missing] = []
         if self._newest is not None:
-            if open_time < self._newest or (open_time == self._newest and (self._closed or event_ms < self._event_ms)):
+            if open_time < self._newest or (
+                open_time == self._newest and (self._closed or event_ms < self._event_ms)
+            ):
                 return ()
             if open_time == self._newest and event_ms == self._event_ms and not closed:
                 return ()

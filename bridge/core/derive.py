@@ -1,0 +1,262 @@
+"""From the messages of a stream to its unified records: the one way that live, replay and backfill all go.
+
+``StreamDeriver.take`` puts a message in order, derives what is due and hands it to the lanes it was given. No
+I/O, no clock: lanes queue, and time comes with the messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+
+from bridge.core.conversions import micros
+from bridge.core.sequence import Missing, Newest, Sequencer, sequencer
+from bridge.core.varint import long_bytes, text_bytes
+from bridge.errors import UnexpectedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bridge.core.compile import CompiledChannel
+    from bridge.core.instruments import Instrument, Instruments
+    from bridge.core.schema import Schema
+    from bridge.model import Lane, Market, Origin, Stream
+
+PRODUCT: dict[Market, int] = {"usdm": 1, "coinm": 2}
+"""``st`` of rows of merged all-market streams."""
+
+LATEST_TIME = 1 << 52
+"""Times of the exchange beyond it (year 2112 in microseconds) are not believed."""
+
+
+class Item(msgspec.Struct, gc=False):
+    """A decoded message on its way.
+
+    Attributes:
+        message: the decoded payload.
+        payload: the bytes as received.
+        received_at: microseconds.
+        event_ms: event time in milliseconds, None where there is none.
+        connection_id: the connection it came on.
+        number: its number on the connection.
+        stamp: number and receive time as Avro has them in every record.
+    """
+
+    message: Any
+    payload: bytes
+    received_at: int
+    event_ms: int | None
+    connection_id: int
+    number: int
+    stamp: bytes
+
+
+class Failure(NamedTuple):
+    """A message that made no record though it should have.
+
+    Attributes:
+        reason: ``parse`` or ``unify``.
+        error: what is wrong and where.
+        item: the message.
+    """
+
+    reason: str
+    error: str
+    item: Item
+
+
+class Outlets(Protocol):
+    """Where a deriver's results go."""
+
+    def lane(self, structure: str, key: bytes, channel: str) -> Lane:
+        """Return the lane of a key into the topic of a unified structure."""
+
+    def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
+        """Take note of what is missing before ``item``."""
+
+    def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
+        """Take note of a message that made no record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who derives.
+
+    Attributes:
+        origin: live, backfill, snapshot or replay.
+        epoch: the shard's epoch.
+        headers: Kafka headers of unified records.
+    """
+
+    origin: Origin
+    epoch: int
+    headers: tuple[Any, ...] = ()
+
+
+class _Binding(NamedTuple):
+    """What is the same for all messages of a symbol on a connection."""
+
+    prefixes: tuple[bytes, ...]
+    instrument: Instrument
+    key: bytes
+    lanes: tuple[Lane, ...]
+
+
+def event_milliseconds(time: int | None) -> int | None:
+    """Return a time of the exchange in milliseconds; None where there is none or it is not to be believed."""
+    if time is None or not 0 < time < LATEST_TIME:
+        return None
+    return micros(time) // 1000
+
+
+class StreamDeriver:
+    """One stream, across all connections that carry it."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        compiled: CompiledChannel,
+        constants: tuple[bytes, ...],
+        schemas: Mapping[str, Schema],
+        outlets: Outlets,
+        writer: Writer,
+        instruments: Instruments,
+        hold: int,
+    ) -> None:
+        self.stream, self.compiled, self.writer = stream, compiled, writer
+        on = compiled.declaration.markets[stream.market]
+        self.rows = stream.symbol is None and on.rows
+        self.by_pair = on.stream is not None and "{pair}" in on.stream and "{contract_type}" not in on.stream
+        self.decode: Callable[[bytes], Any] = compiled.decode_rows if self.rows else compiled.decode
+        self.event_time: Callable[[Any], int | None] = self._rows_time if self.rows else compiled.event_time
+        self.instruments = instruments
+        self._constants, self._schemas, self._outlets = constants, schemas, outlets
+        self._bindings: dict[tuple[int, str], _Binding] = {}
+        self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
+        self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
+        self._checked = stream.symbol if compiled.declaration.symbol is not None else None
+
+    def _new_sequencer(self, hold: int) -> Sequencer[Item]:
+        if self.rows:
+            return Newest(self._rows_time)
+        if self.stream.symbol is None and self.compiled.newest is not None:
+            return _BySymbol(self.compiled)
+        return sequencer(self.compiled, hold)
+
+    def _rows_time(self, rows: Sequence[Any]) -> int | None:
+        times = [t for t in map(self.compiled.event_time, rows) if t is not None]
+        return max(times, default=None)
+
+    @property
+    def deadline(self) -> int | None:
+        """When :meth:`expire` has something to do, microseconds."""
+        return self._sequencer.deadline
+
+    def use(self, instruments: Instruments) -> None:
+        """Use a newer table of instruments from the next message on."""
+        self.instruments = instruments
+        self._bindings.clear()
+
+    def forget(self, connection_id: int) -> None:
+        """Let go of what was remembered for a connection that ended."""
+        for key in [k for k in self._bindings if k[0] == connection_id]:
+            del self._bindings[key]
+
+    def take(self, item: Item) -> None:
+        """Put a message in order and derive what is due."""
+        for due in self._sequencer.accept(item):
+            if type(due) is Missing:
+                self._outlets.missing(self, due, item)
+            else:
+                self._derive(due)  # type: ignore[arg-type]
+
+    def expire(self, now: int) -> None:
+        """Derive what has been held for too long at ``now`` (microseconds)."""
+        due = self._sequencer.expire(now)
+        for index, one in enumerate(due):
+            if type(one) is Missing:
+                self._outlets.missing(self, one, due[index + 1])  # type: ignore[arg-type]
+            else:
+                self._derive(one)  # type: ignore[arg-type]
+
+    def _derive(self, item: Item) -> None:
+        for message in item.message if self.rows else (item.message,):
+            try:
+                self._records(item, message)
+            except (UnexpectedMessage, OverflowError) as error:
+                self._outlets.failed(self, Failure("unify", str(error), item))
+
+    def _records(self, item: Item, message: Any) -> None:
+        symbol = self.stream.symbol
+        if symbol is None:
+            if self._product is not None and self.compiled.product(message) not in {None, self._product}:
+                return
+            symbol = self.compiled.symbol(message) or ""
+        elif self._checked is not None and self.compiled.symbol(message) != symbol:
+            raise UnexpectedMessage(
+                f"symbol {self.compiled.symbol(message)!r} on the stream {self.stream.name}"
+            )
+        binding = self._bindings.get((item.connection_id, symbol)) or self._bind(item.connection_id, symbol)
+        for index, time, value in self.compiled.unify(
+            message, binding.prefixes, item.stamp, binding.instrument, self._constants
+        ):
+            at = event_milliseconds(time)
+            binding.lanes[index].append(
+                item.received_at // 1000 if at is None else at, binding.key, value, self.writer.headers
+            )
+
+    def _bind(self, connection_id: int, symbol: str) -> _Binding:
+        table = self.instruments
+        instrument = table.pair(symbol) if self.by_pair else table.get(symbol)
+        key = instrument.symbol.encode()
+        structures = self.compiled.structures
+        binding = self._bindings[connection_id, symbol] = _Binding(
+            tuple(self._prefix(self._schemas[s], instrument, connection_id) for s in structures),
+            instrument,
+            key,
+            tuple(self._outlets.lane(s, key, self.compiled.channel) for s in structures),
+        )
+        return binding
+
+    def _prefix(self, schema: Schema, instrument: Instrument, connection_id: int) -> bytes:
+        return schema.header + envelope(schema, instrument, self.compiled.channel, self.writer, connection_id)
+
+
+class _BySymbol:
+    """Streams of all symbols in one: each symbol in its own order."""
+
+    deadline: int | None = None
+
+    def __init__(self, compiled: CompiledChannel) -> None:
+        self._compiled = compiled
+        self._sequencers: dict[str | None, Sequencer[Item]] = {}
+
+    def accept(self, item: Item) -> Sequence[Item | Missing]:
+        symbol = self._compiled.symbol(item.message)
+        found = self._sequencers.get(symbol)
+        if found is None:
+            found = self._sequencers[symbol] = sequencer(self._compiled, 0)
+        return found.accept(item)
+
+    def expire(self, now: int) -> Sequence[Item | Missing]:  # noqa: ARG002 - the port's
+        return ()
+
+
+def envelope(
+    schema: Schema, instrument: Instrument, channel: str, writer: Writer, connection_id: int
+) -> bytes:
+    """Return the encoded envelope of unified records up to ``connectionId``."""
+    symbols = {f.name: f.symbols for f in schema.fields}
+    return b"".join(
+        (
+            text_bytes(instrument.symbol),
+            long_bytes(symbols["market"].index(instrument.market)),
+            text_bytes(instrument.id),
+            text_bytes(channel),
+            long_bytes(symbols["origin"].index(writer.origin)),
+            long_bytes(writer.epoch),
+            long_bytes(connection_id),
+        )
+    )

@@ -1,0 +1,52 @@
+"""Encodes ``raw`` records: one message exactly as received."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge.core.varint import long_bytes, text_bytes
+
+if TYPE_CHECKING:
+    from bridge.core.schema import Schema
+    from bridge.model import Environment, Market, RawKind
+
+
+def raw_prefix(
+    schema: Schema,
+    environment: Environment,
+    market: Market,
+    channel: str,
+    stream: str,
+    symbol: str | None,
+    connection_id: int,
+    epoch: int,
+    kind: RawKind,
+) -> bytes:
+    """Return what is the same for all raw records of a stream on a connection, with the schema's header."""
+    symbols = {f.name: f.symbols for f in schema.fields}
+    return b"".join(
+        (
+            schema.header,
+            long_bytes(symbols["environment"].index(environment)),
+            long_bytes(symbols["market"].index(market)),
+            text_bytes(channel),
+            text_bytes(stream),
+            b"\x00" if symbol is None else b"\x02" + text_bytes(symbol),
+            long_bytes(connection_id),
+            long_bytes(epoch),
+            long_bytes(symbols["kind"].index(kind)),
+        )
+    )
+
+
+def raw_value(prefix: bytes, stamp: bytes, event_time: int | None, payload: bytes) -> bytes:
+    """Return a raw record's value.
+
+    Args:
+        prefix: see :func:`raw_prefix`.
+        stamp: ``connectionSequence`` and ``receivedAt``, encoded.
+        event_time: microseconds, or None.
+        payload: the bytes as received.
+    """
+    time = b"\x00" if event_time is None else b"\x02" + long_bytes(event_time)
+    return b"".join((prefix, stamp, time, long_bytes(len(payload)), payload))

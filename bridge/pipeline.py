@@ -1,0 +1,425 @@
+"""Strings the steps together for a live bridge: messages in, records queued. No I/O and no clock of its own.
+
+Every message makes a raw record, whatever becomes of it; then it is put in order and derived. What is odd goes to
+the dead-letter topic, what is missing to the gaps topic.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from fastavro import schemaless_writer
+
+from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNames
+from bridge.core.conversions import micros
+from bridge.core.derive import Failure, Item, StreamDeriver, Writer, event_milliseconds
+from bridge.core.instruments import Instruments, parse_exchange_info
+from bridge.core.market_records import market_records
+from bridge.core.raw import raw_prefix, raw_value
+from bridge.core.varint import long_bytes
+from bridge.model import Leg, Market, RawKind, StreamState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bridge.core.schema import Schema
+    from bridge.core.sequence import Missing
+    from bridge.model import Header, Lane, Publisher
+    from bridge.telemetry import Telemetry
+
+STREAM_PREFIX = b'{"stream":"'
+_NAME_AT = len(STREAM_PREFIX)
+_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the pipeline has seen since it began, for metrics and the status page."""
+
+    messages: Counter[tuple[Market, str]] = field(default_factory=Counter)
+    message_bytes: Counter[tuple[Market, str]] = field(default_factory=Counter)
+    gaps_found: int = 0
+    gaps_open: int = 0
+    gap_events_recovered: int = 0
+    dead_letters: int = 0
+
+
+class _Route(NamedTuple):
+    """A stream on one connection, with everything a message needs at hand."""
+
+    channel: tuple[Market, str]
+    prefix: bytes
+    key: bytes
+    lane: Lane
+    deriver: StreamDeriver
+
+
+class StateLane:
+    """A lane that also remembers the newest value of each key, to be written to the state topic now and then."""
+
+    __slots__ = ("_append", "_newest")
+
+    def __init__(self, lane: Lane, newest: dict[bytes, tuple[int, bytes]]) -> None:
+        self._append, self._newest = lane.append, newest
+
+    def append(self, timestamp_ms: int, key: bytes, value: bytes, headers: Sequence[Header] = ()) -> None:
+        """Queue the record, and keep it as the newest of its key."""
+        self._append(timestamp_ms, key, value, headers)
+        self._newest[key] = (timestamp_ms, value)
+
+
+class Pipeline:
+    """Steps 2 to 5 of a live bridge."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        schemas: Mapping[str, Schema],
+        names: TopicNames,
+        publisher: Publisher,
+        telemetry: Telemetry,
+        writer: Writer,
+        hold_ms: int,
+        state_interval_ms: int,
+    ) -> None:
+        self._catalogue, self._schemas, self._names = catalogue, schemas, names
+        self._publisher, self._telemetry, self._writer = publisher, telemetry, writer
+        self._hold = hold_ms * 1000
+        self._state_interval = state_interval_ms * 1000
+        self._state: dict[str, dict[bytes, tuple[int, bytes]]] = {s: {} for s in catalogue.topics.state}
+        self._state_due = 0
+        self._derivers: dict[tuple[Market, str], StreamDeriver] = {}
+        self._holding: set[StreamDeriver] = set()
+        self._dark: dict[tuple[Market, str], int] = {}
+        self._carriers: Counter[tuple[Market, str]] = Counter()
+        self._api_number = 0
+        self.instruments: dict[Market, Instruments] = {}
+        self.counts = Counts()
+        self.on_contract_info: Callable[[Market], None] | None = None
+
+    # Streams and instruments
+
+    def add(self, chosen: ChosenStream) -> None:
+        """Make ready for a stream before its connection subscribes to it."""
+        stream, compiled = chosen.stream, self._catalogue.channel(chosen.stream.market, chosen.stream.channel)
+        key = (stream.market, stream.name)
+        if key not in self._derivers:
+            self._derivers[key] = StreamDeriver(
+                stream,
+                compiled,
+                self._catalogue.constants(compiled, chosen.choice),
+                self._schemas,
+                self,
+                self._writer,
+                self.instruments.get(stream.market) or Instruments(stream.market, ()),
+                self._hold,
+            )
+
+    def exchange_info(self, market: Market, received_at: int, body: bytes, number: int) -> Instruments:
+        """Take an exchangeInfo answer: publish what is new, and use it from the next message on.
+
+        Raises:
+            UnexpectedMessage: the answer cannot be understood; nothing changes.
+        """
+        server_time, table = parse_exchange_info(market, body)
+        before = self.instruments.get(market)
+        for record in market_records(
+            self._schemas["market"], before, table, self._writer, server_time, received_at, number
+        ):
+            lane = self.lane("market", record.key, "api")
+            lane.append(
+                server_time // 1000 or received_at // 1000, record.key, record.value, self._writer.headers
+            )
+        if before is None or before.by_id != table.by_id:
+            self.instruments[market] = table
+            for (on, _), deriver in self._derivers.items():
+                if on == market:
+                    deriver.use(table)
+        return self.instruments[market]
+
+    def api_answer(
+        self, market: Market, endpoint: str, received_at: int, body: bytes, kind: RawKind = "rest"
+    ) -> int:
+        """Keep an answer of REST or the WebSocket API raw; return its number."""
+        number = self._api_number
+        self._api_number = number + 1
+        prefix = self._raw_prefix(market, "api", endpoint, None, 0, kind)
+        self._raw(market, "api", endpoint.partition("?")[0].encode(), prefix, number, received_at, None, body)
+        return number
+
+    # Messages
+
+    def receive(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
+        """Take the messages of one wake-up of a connection (:class:`bridge.model.Receive`)."""
+        received = long_bytes(received_at)
+        streams = leg.streams
+        for payload in payloads:
+            number = leg.next_sequence
+            leg.next_sequence = number + 1
+            state = None
+            if payload.startswith(STREAM_PREFIX):
+                state = streams.get(payload[_NAME_AT : payload.find(b'"', _NAME_AT)])
+            if state is None:
+                state = self._unusual(leg, number, received_at, payload)
+                if state is None:
+                    continue
+            if state.frames == 0:
+                state.first_received_at = received_at
+            state.frames += 1
+            state.last_received_at = received_at
+            route: _Route = state.route or self._route(leg, state)  # type: ignore[assignment]
+            stamp = long_bytes(number) + received
+            deriver = route.deriver
+            try:
+                message = deriver.decode(payload).data
+                event_time = deriver.event_time(message)
+                event_ms = event_milliseconds(event_time)
+            except _UNDECODABLE as error:
+                value = raw_value(route.prefix, stamp, None, payload)
+                route.lane.append(received_at // 1000, route.key, value)
+                self._count(route.channel, payload)
+                item = Item(None, payload, received_at, None, leg.connection_id, number, stamp)
+                self.failed(deriver, Failure("parse", str(error), item))
+                continue
+            if event_ms is None:
+                value = raw_value(route.prefix, stamp, None, payload)
+                route.lane.append(received_at // 1000, route.key, value)
+            else:
+                value = raw_value(route.prefix, stamp, micros(event_time), payload)  # type: ignore[arg-type]
+                route.lane.append(event_ms, route.key, value)
+            self._count(route.channel, payload)
+            deriver.take(Item(message, payload, received_at, event_ms, leg.connection_id, number, stamp))
+            if deriver.deadline is not None:
+                self._holding.add(deriver)
+            if deriver.compiled.declaration.refreshes_markets and self.on_contract_info is not None:
+                self.on_contract_info(leg.market)
+
+    def tick(self, now: int) -> None:
+        """Let time pass (microseconds): release what was held too long, write the newest state."""
+        for deriver in tuple(self._holding):
+            deriver.expire(now)
+            if deriver.deadline is None:
+                self._holding.discard(deriver)
+        if now >= self._state_due:
+            self._state_due = now + self._state_interval
+            self._write_state()
+
+    def drain(self) -> None:
+        """Derive everything still held and write the newest state; for a stop, after the last message."""
+        self.tick(1 << 62)
+
+    def closed(self, leg: Leg, received_at: int) -> None:
+        """A connection ended: streams nobody else carries are dark from their last message on."""
+        for state in leg.streams.values():
+            route = state.route
+            if not isinstance(route, _Route):
+                continue
+            key = (leg.market, state.stream.name)
+            route.deriver.forget(leg.connection_id)
+            self._carriers[key] -= 1
+            if self._carriers[key] <= 0:
+                del self._carriers[key]
+                self._dark[key] = max(state.last_received_at, 1) or received_at
+
+    def _count(self, channel: tuple[Market, str], payload: bytes) -> None:
+        counts = self.counts
+        counts.messages[channel] += 1
+        counts.message_bytes[channel] += len(payload)
+
+    def _route(self, leg: Leg, state: StreamState) -> _Route:
+        stream = state.stream
+        deriver = self._derivers[leg.market, stream.name]
+        key = (stream.symbol or stream.name).encode()
+        prefix = self._raw_prefix(
+            leg.market, stream.channel, stream.name, stream.symbol, leg.connection_id, "stream"
+        )
+        lane = self._publisher.lane(self._names.raw(leg.market, stream.channel), key)
+        route = _Route((leg.market, stream.channel), prefix, key, lane, deriver)
+        state.route = route
+        name = (leg.market, stream.name)
+        self._carriers[name] += 1
+        dark_since = self._dark.pop(name, None)
+        if dark_since is not None and deriver.compiled.link is None and deriver.compiled.candle is None:
+            # Nothing in such messages tells what is missing: the stretch without a connection does.
+            self._gap(deriver, None, None, dark_since, state.first_received_at, "disconnected", None)
+        return route
+
+    def _raw_prefix(
+        self, market: Market, channel: str, stream: str, symbol: str | None, connection_id: int, kind: RawKind
+    ) -> bytes:
+        return raw_prefix(
+            self._schemas["raw"], self._names.environment, market, channel, stream, symbol, connection_id,
+            self._writer.epoch, kind,
+        )  # fmt: skip
+
+    def _raw(
+        self,
+        market: Market,
+        topic_channel: str,
+        key: bytes,
+        prefix: bytes,
+        number: int,
+        received_at: int,
+        event_time: int | None,
+        payload: bytes,
+    ) -> None:
+        stamp = long_bytes(number) + long_bytes(received_at)
+        lane = self._publisher.lane(self._names.raw(market, topic_channel), key)
+        lane.append(received_at // 1000, key, raw_value(prefix, stamp, event_time, payload))
+
+    def _unusual(self, leg: Leg, number: int, received_at: int, payload: bytes) -> StreamState | None:
+        """Return the stream of an unusually written message; keep one that belongs to none of the streams."""
+        channel, stream, error = _classify(payload)
+        state = leg.streams.get(stream.encode()) if channel == UNKNOWN else None
+        if state is not None:
+            return state
+        prefix = self._raw_prefix(leg.market, channel, stream, None, leg.connection_id, "stream")
+        topic_channel = "api" if channel == CONTROL else UNKNOWN
+        key = (stream or leg.shown_id).encode()
+        self._raw(leg.market, topic_channel, key, prefix, number, received_at, None, payload)
+        self._count((leg.market, channel), payload)
+        if error is not None:
+            self._dead_letter(
+                key, received_at, "unknown" if stream else "parse", error, self._names.raw(leg.market, UNKNOWN),
+                leg.market, channel, stream or None, None, leg.connection_id, number, payload,
+            )  # fmt: skip
+        return None
+
+    # Outlets
+
+    def lane(self, structure: str, key: bytes, channel: str) -> Lane:  # noqa: ARG002 - for other outlets
+        """Return the lane of a key into a unified topic (:class:`bridge.core.derive.Outlets`)."""
+        lane = self._publisher.lane(self._names.unified(structure), key)
+        newest = self._state.get(structure)
+        return lane if newest is None else StateLane(lane, newest)
+
+    def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
+        """Record a gap (:class:`bridge.core.derive.Outlets`)."""
+        start = None if missing.start_time is None else micros(missing.start_time)
+        end = None if missing.end_time is None else micros(missing.end_time)
+        self._gap(deriver, missing.first, missing.last, start, end, "sequence", item)
+
+    def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
+        """Record a dead letter (:class:`bridge.core.derive.Outlets`)."""
+        stream, item = deriver.stream, failure.item
+        structures = deriver.compiled.structures
+        topic = (
+            self._names.unified(structures[0])
+            if structures
+            else self._names.raw(stream.market, stream.channel)
+        )
+        key = (stream.symbol or stream.name).encode()
+        self._dead_letter(
+            key, item.received_at, failure.reason, failure.error, topic, stream.market, stream.channel, stream.name,
+            stream.symbol, item.connection_id, item.number, item.payload,
+        )  # fmt: skip
+
+    def _gap(
+        self,
+        deriver: StreamDeriver,
+        first: int | None,
+        last: int | None,
+        start_time: int | None,
+        end_time: int | None,
+        cause: str,
+        item: Item | None,
+    ) -> None:
+        stream = deriver.stream
+        instrument = deriver.instruments.get(stream.symbol) if stream.symbol else None
+        symbol = instrument.symbol if instrument else stream.name
+        detected_at = item.received_at if item else end_time or start_time or 0
+        record = {
+            "id": f"{stream.market}:{stream.name}:{start_time if first is None else first}",
+            "symbol": symbol,
+            "market": stream.market,
+            "exchangeSymbol": stream.symbol,
+            "channel": stream.channel,
+            "stream": stream.name,
+            "firstSequence": first,
+            "lastSequence": last,
+            "startTime": start_time,
+            "endTime": end_time,
+            "detectedAt": detected_at,
+            "cause": cause,
+            "status": "open",
+            "recovered": 0,
+            "source": None,
+            "connectionId": item.connection_id if item else None,
+            "connectionSequence": item.number if item else None,
+            "writerEpoch": self._writer.epoch,
+        }
+        self.counts.gaps_found += 1
+        self.counts.gaps_open += 1
+        self._telemetry.metrics.gaps_total.labels(stream.market, stream.channel).inc()
+        self._send(self._names.of("gaps"), symbol.encode(), detected_at, "gap", record)
+
+    def _dead_letter(
+        self,
+        key: bytes,
+        at: int,
+        reason: str,
+        error: str,
+        topic: str,
+        market: Market | None,
+        channel: str | None,
+        stream: str | None,
+        symbol: str | None,
+        connection_id: int | None,
+        number: int | None,
+        payload: bytes,
+    ) -> None:
+        self.counts.dead_letters += 1
+        self._telemetry.metrics.dead_letters_total.labels(market or "none", channel or "none").inc()
+        record = {
+            "at": at, "reason": reason, "error": error[:2000], "topic": topic, "market": market, "channel": channel,
+            "stream": stream, "symbol": symbol, "connectionId": connection_id, "connectionSequence": number,
+            "writerEpoch": self._writer.epoch, "payload": payload,
+        }  # fmt: skip
+        self._send(self._names.of("dead-letter"), key, at, "dead-letter", record)
+
+    def poisoned(self, topic: str, key: bytes, value: bytes, timestamp_ms: int, error: str) -> None:
+        """Record a record that Kafka refused for good."""
+        if topic != self._names.of("dead-letter"):
+            self._dead_letter(
+                key, timestamp_ms * 1000, "publish", error, topic, None, None, None, None, None, None, value
+            )
+
+    def _send(self, topic: str, key: bytes, at: int, structure: str, record: dict[str, Any]) -> None:
+        schema = self._schemas[structure]
+        out = io.BytesIO()
+        out.write(schema.header)
+        schemaless_writer(out, schema.parsed, record, strict=True)
+        self._publisher.lane(topic, key).append(at // 1000, key, out.getvalue())
+
+    def _write_state(self) -> None:
+        for structure, newest in self._state.items():
+            if not newest:
+                continue
+            topic = self._names.state(structure)
+            for key, (timestamp_ms, value) in newest.items():
+                self._publisher.lane(topic, key).append(timestamp_ms, key, value)
+            newest.clear()
+
+
+def _classify(payload: bytes) -> tuple[str, str, str | None]:
+    """Return channel, stream name and, unless it is an answer or a notice of the server, what is wrong."""
+    try:
+        message = msgspec.json.decode(payload)
+    except _UNDECODABLE as error:
+        name = payload[_NAME_AT : payload.find(b'"', _NAME_AT)] if payload.startswith(STREAM_PREFIX) else b""
+        return UNKNOWN, name.decode("utf-8", "replace")[:200], f"not JSON: {error}"
+    if not isinstance(message, dict):
+        return UNKNOWN, "", "not a combined-stream message"
+    stream = message.get("stream")
+    if stream == "!serverShutdown" or message.get("e") == "serverShutdown":
+        return CONTROL, "!serverShutdown", None
+    if isinstance(stream, str):
+        return UNKNOWN, stream, f"stream {stream!r} was not subscribed on this connection"
+    if "result" in message or "error" in message or "code" in message:
+        return CONTROL, "", None
+    return UNKNOWN, "", "neither a stream's message nor an answer"
