@@ -1,0 +1,315 @@
+"""What waits for Kafka: per partition one open record batch and the sealed ones behind it. No I/O.
+
+A sealed batch keeps its bytes until the broker acknowledged it. Producer id, epoch and sequence are written
+into those bytes only when they are sent, so a batch can be sent again, by the same identity or by another, as
+often as it takes, and always in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from struct import Struct
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiokafka.structs import TopicPartition
+
+    from bridge.kafka.settings import Compression
+    from bridge.model import Header
+
+MAX_RECORD_BYTES = 32 * 1024 * 1024
+"""No larger record is ever sent: a broker drops a connection whose request is over its limit, 100 MiB."""
+
+_CODECS: dict[Compression, int] = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+_BATCH_HEADER_BYTES = 61
+
+# Offsets within a record batch, version 2: kafka.apache.org/documentation/#recordbatch
+_CRC = Struct(">I")
+_CRC_AT = 17
+_CRC_COVERS_FROM = 21
+_MAX_TIMESTAMP = Struct(">q")
+_MAX_TIMESTAMP_AT = 35
+_PRODUCER = Struct(">qhi")
+_PRODUCER_AT = 43
+
+
+class Identity(NamedTuple):
+    """Who sends, as the broker knows it: the key of its duplicate check."""
+
+    producer_id: int
+    epoch: int
+
+
+class Record(NamedTuple):
+    """One queued record, read back out of its batch."""
+
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def next_sequence(sequence: int, records: int) -> int:
+    """Return the sequence after ``records`` more; wraps from 2**31 - 1 to 0 as Java's and the broker's do."""
+    return (sequence + records) & 0x7FFFFFFF
+
+
+@dataclass(slots=True)
+class Buffer:
+    """Counts the bytes queued and not acknowledged, over all partitions.
+
+    Attributes:
+        limit_bytes: from here on the publisher is full.
+        bytes: what is queued: sealed batches by their compressed size, open ones by that of their records.
+        on_full: called once when the limit is reached, and again only after the level fell below it.
+    """
+
+    limit_bytes: int
+    on_full: Callable[[], None] | None = None
+    bytes: int = 0
+    _said_full: bool = False
+    _waiters: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        """Whether the limit is reached."""
+        return self.bytes >= self.limit_bytes
+
+    def check(self) -> None:
+        """Say so if the limit was reached since the last look."""
+        if self.full and not self._said_full:
+            self._said_full = True
+            if self.on_full is not None:
+                self.on_full()
+
+    def release(self, freed: int) -> None:
+        """Take ``freed`` bytes off and wake who waited for the level that is now reached."""
+        self.bytes -= freed
+        self._said_full = self._said_full and self.full
+        if self._waiters:
+            waiting, self._waiters = self._waiters, []
+            for level, waiter in waiting:
+                if self.bytes > level:
+                    self._waiters.append((level, waiter))
+                elif not waiter.done():
+                    waiter.set_result(None)
+
+    async def wait_below(self, fraction: float) -> None:
+        """Return once no more than ``fraction`` of the limit is queued."""
+        level = fraction * self.limit_bytes
+        if self.bytes > level:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append((level, waiter))
+            await waiter
+
+
+class SealedBatch:
+    """Records in Kafka's own bytes, ready to be sent and sent again.
+
+    Attributes:
+        data: the record batch.
+        records: how many records it holds.
+        record_bytes: their size before compression.
+        queued_at: monotonic seconds at which the oldest was queued.
+    """
+
+    __slots__ = ("data", "queued_at", "record_bytes", "records")
+
+    def __init__(self, data: bytearray, records: int, record_bytes: int, queued_at: float) -> None:
+        self.data, self.records, self.record_bytes, self.queued_at = data, records, record_bytes, queued_at
+
+    @property
+    def newest_event_ms(self) -> int:
+        """The latest record timestamp, milliseconds since the epoch."""
+        newest: int = _MAX_TIMESTAMP.unpack_from(self.data, _MAX_TIMESTAMP_AT)[0]
+        return newest
+
+    def stamp(self, identity: Identity, sequence: int) -> None:
+        """Write who sends it, and the sequence of its first record."""
+        _PRODUCER.pack_into(self.data, _PRODUCER_AT, identity.producer_id, identity.epoch, sequence)
+        _CRC.pack_into(self.data, _CRC_AT, calc_crc32c(memoryview(self.data)[_CRC_COVERS_FROM:]))
+
+    def unpack(self) -> list[Record]:
+        """Return its records, in order."""
+        batch: Any = DefaultRecordBatch(bytes(self.data))
+        return [Record(r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch]
+
+
+class BatchFormat(NamedTuple):
+    """How batches are built: size in bytes before compression, and codec."""
+
+    batch_bytes: int
+    compression: Compression
+
+    def builder(self) -> Any:
+        """Return an empty builder of a record batch."""
+        return DefaultRecordBatchBuilder(
+            magic=2,
+            compression_type=_CODECS[self.compression],
+            is_transactional=0,
+            producer_id=-1,
+            producer_epoch=-1,
+            base_sequence=-1,
+            batch_size=self.batch_bytes,
+        )
+
+    def seal(self, records: Sequence[Record], queued_at: float) -> SealedBatch:
+        """Return one batch of ``records``, whatever their size."""
+        builder = self._replace(batch_bytes=2**31 - 1).builder()
+        for offset, record in enumerate(records):
+            builder.append(offset, record.timestamp_ms, record.key, record.value, list(record.headers))
+        record_bytes = builder.size() - _BATCH_HEADER_BYTES
+        return SealedBatch(builder.build(), len(records), record_bytes, queued_at)
+
+
+class Outbox:
+    """The records of one partition that Kafka has not acknowledged; also the ``Lane`` to it.
+
+    Attributes:
+        place: topic and partition.
+        sealed: batches that take no more records; the first is the next to send, or is being sent.
+        sequence: the sequence of the first record of ``sealed[0]``.
+        identity: who sends; None until the first batch is sent.
+        due: whether the open batch has lingered long enough.
+        in_flight: whether ``sealed[0]`` is on its way.
+        held_until: monotonic seconds before which nothing is sent.
+        attempts: how often in a row sending failed.
+        last_offset: the newest offset the broker gave, -1 before the first.
+    """
+
+    __slots__ = (
+        "_add",
+        "_buffer",
+        "_builder",
+        "_count",
+        "_format",
+        "_header_list",
+        "_headers",
+        "_on_open",
+        "_on_sealed",
+        "_opened_at",
+        "attempts",
+        "due",
+        "held_until",
+        "identity",
+        "in_flight",
+        "last_offset",
+        "place",
+        "sealed",
+        "sequence",
+    )
+
+    def __init__(
+        self,
+        place: TopicPartition,
+        batch_format: BatchFormat,
+        buffer: Buffer,
+        *,
+        on_open: Callable[[Outbox], None],
+        on_sealed: Callable[[Outbox], None],
+    ) -> None:
+        self.place = place
+        self.sealed: deque[SealedBatch] = deque()
+        self.sequence = 0
+        self.identity: Identity | None = None
+        self.due = False
+        self.in_flight = False
+        self.held_until = 0.0
+        self.attempts = 0
+        self.last_offset = -1
+        self._format, self._buffer = batch_format, buffer
+        self._on_open, self._on_sealed = on_open, on_sealed
+        self._builder: Any = None
+        self._add: Callable[..., Any] = self._open
+        self._count = 0
+        self._opened_at = 0.0
+        self._headers: Sequence[Header] = ()
+        self._header_list: list[tuple[str, bytes]] = []
+
+    def append(self, timestamp_ms: int, key: bytes, value: bytes, headers: Sequence[Header] = ()) -> None:
+        """Queue one record, in order. Never blocks; what is queued is counted against the buffer."""
+        if headers is not self._headers:
+            self._take_headers(headers)
+        added = self._add(self._count, timestamp_ms, key, value, self._header_list)
+        if added is None:
+            self.seal()
+            self._on_sealed(self)
+            added = self._add(0, timestamp_ms, key, value, self._header_list)
+        self._count += 1
+        self._buffer.bytes += added.size
+
+    def _take_headers(self, headers: Sequence[Header]) -> None:
+        """Turn headers into what the builder takes; a tuple that comes again is found by its identity."""
+        self._header_list = [(name, value) for name, value in headers]
+        self._headers = headers if isinstance(headers, tuple) else (None,)
+
+    def _open(
+        self, offset: int, timestamp_ms: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]
+    ) -> Any:
+        """Stand in for the builder's own ``append`` while there is none: make one."""
+        builder = self._format.builder()
+        added = builder.append(offset, timestamp_ms, key, value, headers)
+        self._builder, self._add = builder, builder.append
+        self._opened_at, self.due = monotonic(), False
+        self._on_open(self)
+        return added
+
+    def seal(self) -> None:
+        """Close and compress the open batch, if there is one."""
+        if self._builder is None:
+            return
+        builder, self._builder, self.due = self._builder, None, False
+        count, self._count = self._count, 0
+        self._add = self._open
+        record_bytes = builder.size() - _BATCH_HEADER_BYTES
+        data = builder.build()
+        self._buffer.bytes += len(data) - record_bytes
+        self._buffer.check()
+        self.sealed.append(SealedBatch(data, count, record_bytes, self._opened_at))
+
+    def head(self) -> SealedBatch | None:
+        """Return the next batch to send, sealing the open one if need be; None when nothing waits."""
+        if not self.sealed:
+            self.seal()
+        return self.sealed[0] if self.sealed else None
+
+    def acknowledge(self) -> SealedBatch:
+        """Take the first batch off: the broker has it."""
+        batch = self.sealed.popleft()
+        self.sequence = next_sequence(self.sequence, batch.records)
+        self._buffer.release(len(batch.data))
+        return batch
+
+    def drop(self) -> SealedBatch:
+        """Take the first batch off: the broker will never take it, so its sequence is free for the next."""
+        batch = self.sealed.popleft()
+        self._buffer.release(len(batch.data))
+        return batch
+
+    def halve(self, *, too_large: bool) -> None:
+        """Put two halves in the place of the first batch, which holds two records or more.
+
+        With ``too_large`` the topic takes no batches of that size, so the next ones are made smaller too.
+        """
+        whole = self.sealed.popleft()
+        if too_large:
+            self._format = self._format._replace(batch_bytes=max(whole.record_bytes // 2, 1))
+        records = whole.unpack()
+        middle = len(records) // 2
+        halves = [self._format.seal(half, whole.queued_at) for half in (records[:middle], records[middle:])]
+        self.sealed.extendleft(reversed(halves))
+        self._buffer.bytes += sum(len(half.data) for half in halves)
+        self._buffer.release(len(whole.data))
+
+    @property
+    def queued(self) -> int:
+        """How many records wait or are on their way."""
+        return self._count + sum(batch.records for batch in self.sealed)

@@ -1,0 +1,71 @@
+"""What the tests here do to a cluster beside publishing: make topics, read everything back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Stored(NamedTuple):
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    timestamp: int
+    headers: tuple
+
+
+@asynccontextmanager
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topic(
+    bootstrap: str, name: str, partitions: int = 3, replication: int = 1, **config: str
+) -> None:
+    async with admin(bootstrap) as client:
+        options = {key.replace("_", "."): value for key, value in config.items()}
+        response = await client.create_topics(
+            [NewTopic(name, partitions, replication, topic_configs=options)]
+        )
+        assert [code for _, code, *_ in response.topic_errors] == [0]
+
+
+async def read_all(bootstrap: str, topic: str) -> list[Stored]:
+    """Return every record of ``topic`` up to its present end, in offset order within each partition."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        async with asyncio.timeout(30):
+            # The consumer's own look at a topic it never heard of.
+            consumer._client.add_topic(topic)
+            await consumer._client.force_metadata_update()
+            places = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic))]
+            starts = await consumer.beginning_offsets(places)
+            ends = await consumer.end_offsets(places)
+            # Seek in the same step: aiokafka begins to reset positions to the end as soon as it may.
+            consumer.assign(places)
+            for place in places:
+                consumer.seek(place, starts[place])
+            found: list[Stored] = []
+            while any([await consumer.position(place) < ends[place] for place in places]):
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found += [
+                        Stored(r.partition, r.offset, r.key, r.value, r.timestamp, tuple(r.headers))
+                        for r in records
+                    ]
+            return found
+    finally:
+        await consumer.stop()
