@@ -370,12 +370,11 @@ class Session:
         self._in_flight.clear()
         return [Close(code, reason, abort)]
 
-    def lost(self, now: float, code: int | None, reason: str) -> list[Effect]:
+    def lost(self, code: int | None, reason: str) -> list[Effect]:
         """The socket is closed, by whomever."""
-        del now
-        return (
-            [Tell("connection.closed", tuple(self.streams), code, reason)] if self._move(Trigger.LOST) else []
-        )
+        if not self._move(Trigger.LOST):
+            return []
+        return [Tell("connection.closed", tuple(self.streams), code, reason)]
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed: keep alive, pace out what waits, and look for whatever should have come."""
