@@ -8,7 +8,7 @@ The defaults stand here and nowhere else; the reference page and the JSON schema
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,6 +26,9 @@ from bridge.config_values import (
 )
 from bridge.errors import ConfigError
 from bridge.model import Environment, Market
+
+if TYPE_CHECKING:
+    from bridge.kafka.settings import KafkaSettings
 
 _HELD_BACK = "in this version"
 
@@ -54,13 +57,13 @@ class Kafka(Section):
     sasl_password: SecretStr | None = None
     """Password; required with SASL, here or by `sasl_password_file`."""
     sasl_password_file: ReadableFile | None = None
-    """A mounted file that holds the password."""
+    """A mounted file that holds the password; read again for each new connection."""
     ssl_cafile: ReadableFile | None = None
     """PEM file of the authorities to trust; without it, the system's."""
     ssl_certfile: ReadableFile | None = None
-    """PEM file of the client's certificate; goes with `ssl_keyfile`."""
+    """PEM file of the client's certificate."""
     ssl_keyfile: ReadableFile | None = None
-    """PEM file of the client certificate's private key."""
+    """PEM file of its private key, where `ssl_certfile` does not hold it."""
     compression: Literal["zstd", "lz4", "snappy", "gzip", "none"] = "zstd"
     """Compression of record batches."""
     client: Literal["aiokafka", "librdkafka"] = "aiokafka"
@@ -72,45 +75,32 @@ class Kafka(Section):
     batch_bytes: Annotated[Whole, Field(ge=1_024, le=104_857_600)] = 262_144
     """Largest record batch; keep it under the topics' `max.message.bytes`."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_password(cls, data: object) -> object:
-        return config_values.with_secret_file(data, "sasl_password")
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         Problems.raise_if(self._problems())
         return self
 
     def _problems(self) -> Iterator[Problem]:
-        if self.security_protocol.startswith("SASL"):
-            if not self.sasl_username:
-                yield Problem("sasl_username", f"is missing; {self.security_protocol} needs a user name")
-            if self.sasl_password is None:
-                yield Problem(
-                    "sasl_password",
-                    f"is missing; {self.security_protocol} needs it, or sasl_password_file, "
-                    "or BRIDGE_KAFKA__SASL_PASSWORD",
-                )
-        else:
-            for name in ("sasl_username", "sasl_password"):
-                if getattr(self, name) is not None:
-                    yield Problem(
-                        name,
-                        f"is set, but security_protocol {self.security_protocol} does not use it; "
-                        "expected SASL_SSL or SASL_PLAINTEXT",
-                    )
-        if not self.security_protocol.endswith("SSL"):
-            for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
-                if getattr(self, name) is not None:
-                    yield Problem(
-                        name,
-                        f"is set, but security_protocol {self.security_protocol} does not use it; "
-                        "expected SSL or SASL_SSL",
-                    )
-        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
-            lacking = "ssl_keyfile" if self.ssl_keyfile is None else "ssl_certfile"
-            yield Problem(lacking, "is missing; ssl_certfile and ssl_keyfile go together")
+        protocol = self.security_protocol
+        if not protocol.startswith("SASL"):
+            yield from self._unused("SASL_SSL", "sasl_username", "sasl_password", "sasl_password_file")
+        elif not self.sasl_username:
+            yield Problem("sasl_username", f"is missing; {protocol} needs a user name")
+        if protocol.startswith("SASL") and self.sasl_password is None and self.sasl_password_file is None:
+            ways = "here, as sasl_password_file or as BRIDGE_KAFKA__SASL_PASSWORD"
+            yield Problem("sasl_password", f"is missing; {protocol} needs it, {ways}")
+        if not protocol.endswith("SSL"):
+            yield from self._unused("SSL or SASL_SSL", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            yield Problem("sasl_password_file", "and sasl_password are both set; keep one of the two")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            yield Problem("ssl_certfile", "is missing; ssl_keyfile is of no use without its certificate")
+
+    def _unused(self, wanted: str, *names: str) -> Iterator[Problem]:
+        for name in names:
+            if getattr(self, name) is not None:
+                why = f"security_protocol {self.security_protocol} does not use it"
+                yield Problem(name, f"is set, but {why}; expected security_protocol {wanted}")
 
 
 class Subscription(Section):
@@ -134,21 +124,29 @@ class Subscription(Section):
     def _problems(self) -> Iterator[Problem]:
         if self.quote is not None and self.symbols != "*":
             yield Problem("quote", 'is set, but symbols is a list; expected symbols: "*", or no quote')
-        parse = config_values.channel_parser()
+        names: dict[object, str] = {}
+        for index, symbol in enumerate(self.symbols):
+            yield from _repeated(names, config_values.plain_symbol(symbol), symbol, f"symbols[{index}]")
+        choices: dict[object, str] = {}
+        needy = None
         for index, channel in enumerate(self.channels):
             try:
-                parse(self.market, channel)
+                choice = config_values.channel_choice(self.market, channel)
             except ConfigError as error:
                 yield Problem(f"channels[{index}]", str(error))
-        plain: dict[str, str] = {}
-        for index, symbol in enumerate(self.symbols):
-            other = plain.setdefault(config_values.plain_symbol(symbol), symbol)
-            if other != symbol:
-                yield Problem(
-                    f"symbols[{index}]", f"found {symbol}, the same as {other}; remove one of the two"
-                )
-        if not self.symbols and any(config_values.needs_symbol(channel) for channel in self.channels):
-            yield Problem("symbols", 'is missing; expected a list such as ["BTC/USDT"], or "*" for all')
+                continue
+            yield from _repeated(choices, choice, channel, f"channels[{index}]")
+            needy = channel if needy is None and not choice.all else needy
+        if needy is not None and not self.symbols:
+            expected = 'expected a list such as ["BTC/USDT"], or "*" for all'
+            yield Problem("symbols", f"is missing, and {needy} is read by symbol; {expected}")
+
+
+def _repeated(seen: dict[object, str], meaning: object, text: str, key: str) -> Iterator[Problem]:
+    """Find two ways of writing the same thing in one list: ``depth`` and ``depth@100ms``."""
+    other = seen.setdefault(meaning, text)
+    if other != text:
+        yield Problem(key, f"found {text}, the same as {other}; remove one of the two")
 
 
 class Account(Section):
@@ -226,8 +224,6 @@ class RetentionDays(Section):
 
     raw: Days | None = None
     """Raw topics of public streams."""
-    user: Days | None = None
-    """Raw topics of private events."""
     unified: Days | None = None
     """Unified topics."""
     lifecycle: Days | None = None
@@ -399,19 +395,16 @@ def _insecure(settings: Settings) -> Iterator[Problem]:
 
 def _doubled(settings: Settings) -> Iterator[Problem]:
     """The same stream in two subscriptions, or the same account twice."""
-    first: dict[tuple[str, str, str], int] = {}
+    first: dict[tuple[str, object, str], int] = {}
     for index, subscription in enumerate(settings.subscriptions):
         market = subscription.market
         for channel in subscription.channels:
-            for symbol in subscription.symbols or ("",):
-                stream = (market, channel, config_values.plain_symbol(symbol))
-                earlier = first.setdefault(stream, index)
+            choice = config_values.channel_choice(market, channel)
+            for symbol in [""] if choice.all else subscription.symbols:
+                earlier = first.setdefault((market, choice, config_values.plain_symbol(symbol)), index)
                 if earlier != index:
-                    yield Problem(
-                        f"subscriptions[{index}]",
-                        f"found {channel} of {symbol or market}, which subscriptions[{earlier}] has already; "
-                        "remove it from one of the two",
-                    )
+                    what = f"{channel} of {symbol or market}, which subscriptions[{earlier}] has already"
+                    yield Problem(f"subscriptions[{index}]", f"found {what}; remove it from one of the two")
     accounts: set[tuple[str, str]] = set()
     for index, account in enumerate(settings.accounts):
         if (account.name, account.market) in accounts:
@@ -448,6 +441,34 @@ def load(
     if problems:
         raise ConfigError(config_sources.message(path, problems))
     return settings
+
+
+def kafka_settings(settings: Settings) -> "KafkaSettings":
+    """Return the ``kafka`` section as the Kafka clients take it."""
+    from bridge.kafka.settings import KafkaSettings
+
+    kafka = settings.kafka
+    with_sasl = kafka.security_protocol.startswith("SASL")
+    return KafkaSettings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        security_protocol=kafka.security_protocol,
+        sasl_mechanism=kafka.sasl_mechanism if with_sasl else None,
+        sasl_username=kafka.sasl_username,
+        sasl_password=kafka.sasl_password_file or kafka.sasl_password,
+        ssl_cafile=_text(kafka.ssl_cafile),
+        ssl_certfile=_text(kafka.ssl_certfile),
+        ssl_keyfile=_text(kafka.ssl_keyfile),
+        compression=kafka.compression,
+        request_timeout_ms=kafka.request_timeout_ms,
+        linger_ms=kafka.linger_ms,
+        batch_bytes=kafka.batch_bytes,
+        buffer_bytes=settings.buffer_bytes,
+        client=kafka.client,
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def unsupported(settings: Settings) -> list[str]:

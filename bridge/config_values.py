@@ -1,20 +1,19 @@
 """The kinds of values a configuration holds, each with the sentence that says what would be right."""
 
-import functools
-import importlib
-import importlib.util
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
-from bridge.config_problems import Problem, Problems, refuse, shown
-from bridge.errors import ConfigError
+from bridge.config_problems import refuse, shown
 from bridge.model import Market
+
+if TYPE_CHECKING:
+    from bridge.catalogue import Choice
 
 
 def _not_boolean(value: object) -> object:
@@ -140,30 +139,15 @@ def distinct_list(noun: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-_CHANNEL = re.compile(r"[a-z]+(-[a-z]+)*(_[A-Za-z0-9]+)?(@arr)?(@[1-9][0-9]*m?s)?")
-_ALL_MARKET = frozenset({"contract-info", "asset-index", "trading-session"})
+def channel_choice(market: Market, text: str) -> "Choice":
+    """Return what a channel asks for, by the catalogue.
 
+    Raises:
+        ConfigError: the market has no such channel, option or speed.
+    """
+    from bridge.catalogue import catalogue  # late: compiling the catalogue is for commands that read it
 
-@functools.cache
-def channel_parser() -> Callable[[Market, str], object]:
-    """Return the catalogue's check of a channel; found late, as the catalogue is large."""
-    if importlib.util.find_spec("bridge.catalogue") is None:
-        return _check_syntax
-    parse: Callable[[Market, str], object] = (
-        importlib.import_module("bridge.catalogue").catalogue().parse_channel
-    )
-    return parse
-
-
-def _check_syntax(_market: Market, text: str) -> object:
-    if not _CHANNEL.fullmatch(text):
-        raise ConfigError(f"found {shown(text)}; expected a channel such as trade, kline_1m or depth@100ms")
-    return text
-
-
-def needs_symbol(channel: str) -> bool:
-    """Tell whether a channel is read per symbol, so that symbols have to be named."""
-    return "@arr" not in channel and channel.partition("@")[0] not in _ALL_MARKET
+    return catalogue().parse_channel(market, text)
 
 
 def plain_symbol(symbol: str) -> str:
@@ -171,23 +155,6 @@ def plain_symbol(symbol: str) -> str:
     pair, _, settled = symbol.partition(":")
     _, dash, delivery = settled.partition("-")
     return pair.replace("/", "").upper() + dash + delivery
-
-
-def with_secret_file(data: object, name: str) -> object:
-    """Fill the secret ``name`` from the file that ``<name>_file`` names.
-
-    One line end at the end of the file is not part of it. A file that cannot be read is left to the check of
-    ``<name>_file`` itself.
-    """
-    if not isinstance(data, dict) or data.get(f"{name}_file") is None:
-        return data
-    if data.get(name) is not None:
-        Problems.raise_if([Problem(f"{name}_file", f"and {name} are both set; keep one of the two")])
-    try:
-        secret = Path(str(data[f"{name}_file"])).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return data
-    return {**data, name: secret.removesuffix("\n").removesuffix("\r")}
 
 
 Whole: TypeAlias = Annotated[int, BeforeValidator(_not_boolean)]

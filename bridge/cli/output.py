@@ -39,20 +39,3 @@ def number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}"
     return "" if value is None else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Return ``2 d 3 h``, ``3 h 5 min``, ``5 min 7 s`` or ``7 s``."""
-    whole = int(seconds)
-    units = (("d", whole // 86_400), ("h", whole // 3_600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
-    first = next((index for index, (_, count) in enumerate(units) if count), len(units) - 1)
-    return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2] if count or unit == "s")
-
-
-def size(count: float) -> str:
-    """Return ``512 B``, ``1.5 KiB``, ``256.0 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
