@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from bridge.local.kafka import LocalKafka
+from bridge.local.kafka import ONE_NODE, LocalKafka
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,10 @@ def _container(stack: ExitStack) -> Broker | None:
     except ImportError:
         return None
     try:
-        container = stack.enter_context(KafkaContainer().with_kraft())
+        container = KafkaContainer().with_kraft()
+        for name, value in ONE_NODE.items():
+            container.with_env(f"KAFKA_{name.replace('.', '_').upper()}", value)
+        stack.enter_context(container)
     except DockerException as error:
         log.warning("no Kafka container (%s); running Kafka without Docker", error)
         return None

@@ -262,8 +262,8 @@ class LocalKafka:
 
     def _settings(self, node: _Node) -> dict[str, str]:
         return {
-            **_COMMON,
-            **(_ONE_NODE if self._count == 1 else _THREE_NODES),
+            **_LAYOUT,
+            **(ONE_NODE if self._count == 1 else {**_BEHAVIOUR, **_THREE_NODES}),
             "node.id": f"{node.number}",
             "controller.quorum.voters": ",".join(
                 f"{n.number}@127.0.0.1:{n.controller_port}" for n in self._nodes
@@ -362,11 +362,8 @@ _JAVA_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )
 
-_COMMON: Mapping[str, str] = {
-    "process.roles": "broker,controller",
-    "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+# What tests may rely on, whichever broker they get.
+_BEHAVIOUR: Mapping[str, str] = {
     "auto.create.topics.enable": "false",  # the bridge creates what its catalogue says, and nothing else
     "message.max.bytes": f"{_LARGEST_MESSAGE}",
     "replica.fetch.max.bytes": f"{_LARGEST_MESSAGE}",
@@ -377,6 +374,13 @@ _COMMON: Mapping[str, str] = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "500",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+}
+
+_LAYOUT: Mapping[str, str] = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "offsets.topic.num.partitions": "3",
     "transaction.state.log.num.partitions": "3",
     "share.coordinator.state.topic.num.partitions": "1",
@@ -385,7 +389,8 @@ _COMMON: Mapping[str, str] = {
     "num.io.threads": "4",
 }
 
-_ONE_NODE: Mapping[str, str] = {
+ONE_NODE: Mapping[str, str] = {
+    **_BEHAVIOUR,
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
