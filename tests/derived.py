@@ -1,0 +1,91 @@
+"""Test doubles around the pure core: lanes that remember, and an independent reader of what they got."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fastavro import schemaless_reader
+
+from bridge.catalogue import TopicNames, catalogue
+from bridge.core.derive import Writer
+from bridge.model import Market
+from bridge.pipeline import Pipeline
+from bridge.schema import schemas
+from bridge.telemetry import Telemetry
+
+BY_HEADER = {schema.header: schema for schema in schemas().values()}
+
+
+class Kept(NamedTuple):
+    """A record as it was queued."""
+
+    topic: str
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The value, read by fastavro."""
+        return read(self.value)[1]
+
+
+def read(value: bytes) -> tuple[str, dict[str, Any]]:
+    """Return structure and record of a value, read by fastavro; nothing may be left over."""
+    schema = BY_HEADER[value[:10]]
+    rest = io.BytesIO(value[10:])
+    record = schemaless_reader(rest, schema.parsed)
+    assert not rest.read(), "bytes left over"
+    assert isinstance(record, dict)
+    return schema.structure, record
+
+
+@dataclass
+class KeptLane:
+    """A lane that remembers what it was given."""
+
+    topic: str
+    kept: list[Kept]
+
+    def append(self, timestamp_ms: int, key: bytes, value: bytes, headers: Any = ()) -> None:
+        """Remember a record."""
+        self.kept.append(Kept(self.topic, timestamp_ms, key, value, tuple(headers)))
+
+
+@dataclass
+class KeepingPublisher:
+    """A publisher without Kafka."""
+
+    kept: list[Kept] = field(default_factory=list)
+    buffered_bytes: int = 0
+
+    def lane(self, topic: str, key: bytes) -> KeptLane:
+        """Return a lane of the topic."""
+        return KeptLane(topic, self.kept)
+
+    def of(self, *parts: str) -> list[Kept]:
+        """Return what went to the topic ``binance.prod.<parts>``."""
+        topic = ".".join(("binance", "prod", *parts))
+        return [k for k in self.kept if k.topic == topic]
+
+
+def pipeline(publisher: KeepingPublisher, *, hold_ms: int = 250) -> Pipeline:
+    """Return a live pipeline that publishes to ``publisher``."""
+    return Pipeline(
+        catalogue=catalogue(),
+        schemas=schemas(),
+        names=TopicNames("prod"),
+        publisher=publisher,
+        telemetry=Telemetry(),
+        writer=Writer("live", 0),
+        hold_ms=hold_ms,
+        state_interval_ms=1000,
+    )
+
+
+def endpoint(market: Market) -> str:
+    """Return the path of exchangeInfo."""
+    return {"spot": "/api/v3", "usdm": "/fapi/v1", "coinm": "/dapi/v1"}[market] + "/exchangeInfo"
