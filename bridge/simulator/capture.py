@@ -127,8 +127,10 @@ class Tape:
             text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             return cls._of(lines, path, speed)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"capture {path}: {type(error).__name__}: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"capture {path}: {error.strerror or error}") from error
+        except (EOFError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"capture {path}: not a capture: {type(error).__name__}: {error}") from error
 
     @classmethod
     def _of(cls, lines: list[dict[str, Any]], path: Path, speed: float) -> Tape:

@@ -81,6 +81,8 @@ class Client:
         self._closing: asyncio.Task[None] | None = None
         self._next_ping = self.opened_at + limits.ping_seconds
         self._ping: bytes | None = None
+        self._asked = self._answered = 0
+        self._granted: int | None = None
         self._pong_deadline = 0.0
         socket.watch = self._count
 
@@ -129,6 +131,11 @@ class Client:
     def send_text(self, payload: bytes) -> None:
         """Send one text message with the next :meth:`flush`."""
         self.queue(wire.frame(wire.TEXT, payload))
+
+    def answered(self) -> None:
+        """Note that one control message was dealt with."""
+        self._answered += 1
+        self._close_flood()
 
     def flush(self) -> None:
         """Write what is queued."""
@@ -197,5 +204,13 @@ class Client:
     def _count(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PONG and bytes(frame.data) == self._ping:
             self._ping = None
-        if frame.opcode in _COUNTED and not self._window.allow(self._loop.time()):
+        if frame.opcode in _COUNTED and not self._window.allow(self._loop.time()) and self._granted is None:
+            self._granted = self._asked
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._asked += 1
+        self._close_flood()
+
+    def _close_flood(self) -> None:
+        """Close for too many messages, once those within the limit were answered."""
+        if self._granted is not None and self._answered >= self._granted:
             self.close(1008, "Too many requests")

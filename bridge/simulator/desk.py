@@ -143,7 +143,7 @@ def _read(text: str) -> tuple[dict[str, Any], bytes | None]:
     """Return the request, or the answer to what is not one."""
     try:
         request = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):
         return {}, _bad(None, -1135, "Invalid JSON Request")

@@ -137,10 +137,8 @@ class Hub:
         try:
             async for message in socket:
                 text = message if isinstance(message, str) else message.decode(errors="replace")
-                rejected = self.doors.reject(market) if '"SUBSCRIBE"' in text else False
-                self._carry_out(
-                    client, client.session.reject(text) if rejected else client.session.handle(text)
-                )
+                self._answer(client, text)
+                client.answered()
         except ConnectionClosed:
             pass
         finally:
@@ -175,6 +173,10 @@ class Hub:
         if not client.session.delivers(stream):
             return True
         return self.exchange.track(client.market, stream)
+
+    def _answer(self, client: Client, text: str) -> None:
+        rejected = '"SUBSCRIBE"' in text and self.doors.reject(client.market)
+        self._carry_out(client, client.session.reject(text) if rejected else client.session.handle(text))
 
     def _carry_out(self, client: Client, outcome: wire.Outcome) -> None:
         self._subscribe(client, outcome.subscribed)

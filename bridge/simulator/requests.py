@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 async def listen_http(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
     """Serve ``app``; return its runner and the port (``port`` itself, or a free one for 0)."""
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, host, port, shutdown_timeout=0.5).start()
+    await web.TCPSite(runner, host, port).start()
     return runner, int(runner.addresses[0][1])
 
 

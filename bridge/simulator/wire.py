@@ -223,9 +223,9 @@ class Session:
 def _parse(text: str) -> dict[str, Any]:
     try:
         request = json.loads(text)
-    except json.JSONDecodeError as error:
-        position = f"line {error.lineno} column {error.colno}"
-        raise _Refused(3, f"Invalid JSON: expected value at {position}") from error
+    except (ValueError, RecursionError) as error:
+        line, column = (error.lineno, error.colno) if isinstance(error, json.JSONDecodeError) else (1, 1)
+        raise _Refused(3, f"Invalid JSON: expected value at line {line} column {column}") from error
     if not isinstance(request, dict):
         raise _missing_method(text)
     return request
@@ -270,7 +270,7 @@ def _result(result: object, request_id: object) -> bytes:
 
 def compact(value: object) -> bytes:
     """Return ``value`` as JSON the way Binance prints it: no blanks, UTF-8 as it is."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def wrap(stream: str, data: bytes) -> bytes:
