@@ -2,8 +2,8 @@
 
 aiokafka's own producer cannot be used: after one failed batch its idempotent sequence is lost for good, it
 wraps wrongly at 2**31, it packs requests that brokers cut off, and its end can hang. So this one sends its
-requests itself, through aiokafka's client, which keeps connections and metadata. One batch per partition is on
-its way at a time, and keeps its sequence until it is acknowledged or replaced by smaller ones.
+requests itself, through aiokafka's client, which keeps connections and metadata. One batch per partition is
+on its way at a time, and keeps its sequence until it is acknowledged or replaced by smaller ones.
 """
 
 from __future__ import annotations

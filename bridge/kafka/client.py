@@ -8,6 +8,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
@@ -95,16 +96,17 @@ async def connect(settings: KafkaSettings, *, name: str, timeout: float) -> Clie
     return client
 
 
-async def close(client: AIOKafkaClient, *, timeout: float) -> None:
-    """Close ``client`` within ``timeout`` seconds, whatever its brokers do.
+async def close(client: AIOKafkaClient | AIOKafkaConsumer, *, timeout: float) -> None:
+    """Close a client or consumer within ``timeout`` seconds, whatever its brokers do.
 
     Closing a socket waits until its last bytes are sent; to a broker that stands still, for ever. So what is
     left after the time is cut off.
     """
-    transports = [c._writer.transport for c in client._conns.values() if c._writer is not None]  # noqa: SLF001 - no public way to cut a connection
+    sockets = client._client if isinstance(client, AIOKafkaConsumer) else client  # noqa: SLF001 - no public way to cut one
+    transports = [c._writer.transport for c in sockets._conns.values() if c._writer is not None]  # noqa: SLF001 - the same
     try:
         async with asyncio.timeout(timeout):
-            await client.close()
+            await (client.stop() if isinstance(client, AIOKafkaConsumer) else client.close())
     except TimeoutError:
         for transport in transports:
             transport.abort()

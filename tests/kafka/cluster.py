@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class Stored(NamedTuple):
+    """A record as a consumer finds it."""
+
     partition: int
     offset: int
     key: bytes
@@ -24,6 +26,7 @@ class Stored(NamedTuple):
 
 @asynccontextmanager
 async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Give an admin client."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await client.start()
     try:
@@ -35,6 +38,7 @@ async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 async def create_topic(
     bootstrap: str, name: str, partitions: int = 3, replication: int = 1, **config: str
 ) -> None:
+    """Create one topic; ``_`` in the name of a setting stands for a dot."""
     async with admin(bootstrap) as client:
         options = {key.replace("_", "."): value for key, value in config.items()}
         response = await client.create_topics(

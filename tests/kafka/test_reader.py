@@ -1,0 +1,169 @@
+"""The partition reader against a real Kafka."""
+
+import asyncio
+import socket
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+
+from bridge.errors import KafkaUnavailable, TopicMismatch
+from bridge.kafka.partitioner import partition_for
+from bridge.kafka.publisher import create_publisher
+from bridge.kafka.reader import PartitionReader, partitions_for
+from bridge.kafka.settings import KafkaSettings
+from tests.kafka.cluster import admin, create_topic
+
+pytestmark = pytest.mark.kafka
+
+KEYS = [b"BTCUSDT", b"ETHUSDT", b"XRPUSDT"]
+SECOND = 1000
+TEN_MINUTES = 600
+
+
+@pytest.fixture
+def unused_port():
+    """Give a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def settings(kafka):
+    """Give the settings that reach the shared broker."""
+    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
+
+
+@pytest.fixture
+async def topic(settings, unique):
+    """A topic of four partitions, one of them empty, with a record a second for ten minutes."""
+    await create_topic(settings.bootstrap_servers, unique, 4)
+    await write(settings, unique, range(TEN_MINUTES))
+    return unique
+
+
+async def write(settings, topic, seconds):
+    """Publish one record for each of ``seconds``."""
+    publisher = create_publisher(settings)
+    await publisher.start()
+    try:
+        await publisher.refresh([topic])
+        for second in seconds:
+            key = KEYS[second % 3]
+            publisher.lane(topic, key).append(second * SECOND, key, b"%d" % second)
+        assert await publisher.flush(10) == 0
+    finally:
+        await publisher.stop(5)
+
+
+async def values(reader):
+    """Return the seconds that ``reader`` gives until its end."""
+    return sorted([int(record.value) async for _, records in reader for record in records])
+
+
+async def test_everything_up_to_now(settings, topic):
+    """Reading to the present end gives every record of every partition once, in order, and ends."""
+    places = await partitions_for(settings, {topic: None})
+    assert len(places) == 4
+    seen = {}
+    async with PartitionReader(settings, places, end="now") as reader:
+        async for place, records in reader:
+            seen.setdefault(place, []).extend(record.offset for record in records)
+        assert reader.caught_up
+        assert reader.positions == reader.ends
+    assert sum(map(len, seen.values())) == TEN_MINUTES
+    assert all(offsets == list(range(len(offsets))) for offsets in seen.values())
+
+
+async def test_only_the_partitions_of_keys(settings, topic):
+    """The partitions of keys are those the publisher chose."""
+    places = await partitions_for(settings, {topic: [KEYS[1]]})
+    assert places == [TopicPartition(topic, partition_for(KEYS[1], 4))]
+    async with PartitionReader(settings, places, end="now") as reader:
+        found = {r.key async for _, records in reader for r in records}
+    assert KEYS[1] in found
+
+
+async def test_a_range_of_time(settings, topic):
+    """A range of time gives the records whose time lies in it, its end not included."""
+    places = await partitions_for(settings, {topic: None})
+    async with PartitionReader(settings, places, start=100 * SECOND, end=200 * SECOND) as reader:
+        assert await values(reader) == list(range(100, 200))
+
+
+async def test_a_time_after_everything(settings, topic):
+    """A start later than every record gives nothing and ends."""
+    places = await partitions_for(settings, {topic: None})
+    async with PartitionReader(settings, places, start=10**12, end="now") as reader:
+        assert await values(reader) == []
+        assert reader.caught_up
+
+
+async def test_from_offsets(settings, topic):
+    """Reading goes on where an earlier reader stood."""
+    places = await partitions_for(settings, {topic: None})
+    async with PartitionReader(settings, places, end="now", batch_records=10) as reader:
+        seen = []
+        async for _, records in reader:
+            seen += [int(record.value) for record in records]
+            if len(seen) > 100:
+                break
+        stood = dict(reader.positions)
+    async with PartitionReader(settings, places, start=stood, end="now") as reader:
+        assert sorted(seen + await values(reader)) == list(range(TEN_MINUTES))
+
+
+async def test_history_meets_live(settings, topic):
+    """A reader without an end says when it has caught up, and then gives what comes."""
+    places = await partitions_for(settings, {topic: None})
+    seen, before = [], None
+    async with asyncio.timeout(20), PartitionReader(settings, places) as reader:
+        async for _, records in reader:
+            seen += [int(record.value) for record in records]
+            if reader.caught_up and before is None:
+                before = len(seen)
+                await write(settings, topic, range(TEN_MINUTES, TEN_MINUTES + 30))
+            if len(seen) == TEN_MINUTES + 30:
+                break
+    assert before == TEN_MINUTES
+    assert sorted(seen) == list(range(TEN_MINUTES + 30))
+
+
+async def test_an_empty_topic_is_caught_up_at_once(settings, unique):
+    """Where there is nothing to read, a live reader says at once that it has caught up."""
+    await create_topic(settings.bootstrap_servers, unique, 2)
+    async with PartitionReader(settings, await partitions_for(settings, {unique: None})) as reader:
+        batch = await anext(aiter(reader))
+        assert reader.caught_up
+        assert batch.records == []
+    async with PartitionReader(settings, [TopicPartition(unique, 0)], end="now") as reader:
+        assert await values(reader) == []
+
+
+async def test_records_that_were_deleted_are_counted(settings, topic):
+    """Offsets that retention took away are skipped and counted, not waited for."""
+    place = TopicPartition(topic, partition_for(KEYS[0], 4))
+    async with admin(settings.bootstrap_servers) as client:
+        await client.delete_records({place: RecordsToDelete(before_offset=50)})
+    async with PartitionReader(settings, [place], start={place: 0}, end="now") as reader:
+        count = len(await values(reader))
+        assert reader.lost == 50
+        assert count == reader.ends[place] - 50
+
+
+async def test_a_missing_topic_is_named(settings, unique):
+    """A topic or partition that does not exist is an error that names it, and is not created."""
+    with pytest.raises(TopicMismatch, match=unique):
+        await partitions_for(settings, {unique: None})
+    with pytest.raises(TopicMismatch, match=f"{unique}/7"):
+        async with PartitionReader(settings, [TopicPartition(unique, 7)]):
+            pass
+
+
+async def test_no_broker(unused_port):
+    """Without a broker the error names the server."""
+    settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{unused_port}")
+    with pytest.raises(KafkaUnavailable, match=f"127.0.0.1:{unused_port}: connection refused"):
+        async with PartitionReader(settings, [TopicPartition("t", 0)]):
+            pass
