@@ -28,7 +28,11 @@ async def listen_http(app: web.Application, host: str, port: int) -> tuple[web.A
     """Serve ``app``; return its runner and the port (``port`` itself, or a free one for 0)."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
     return runner, int(runner.addresses[0][1])
 
 

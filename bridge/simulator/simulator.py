@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from bridge.errors import ConfigError
 from bridge.model import MARKETS
@@ -38,6 +38,23 @@ log = logging.getLogger("bridge.simulator")
 _FULL_BACKLOG = 1 << 20
 
 
+class MarketEndpoints(TypedDict):
+    """Where one market's hosts are, without paths."""
+
+    stream: str
+    rest: str
+    ws_api: str
+
+
+class Endpoints(TypedDict):
+    """Where a simulator listens; ``http`` is its control endpoint."""
+
+    spot: MarketEndpoints
+    usdm: MarketEndpoints
+    coinm: MarketEndpoints
+    http: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorSettings:
     """What a simulator is to be.
@@ -45,7 +62,7 @@ class SimulatorSettings:
     Attributes:
         seed: makes market, faults and choices repeat.
         symbols: how many symbols each market trades.
-        rate: events a second over all markets, about.
+        rate: market occasions (trades and quote changes) a second over all markets, about.
         captures: recordings to replay in place of a made-up market; one per market.
         speed: of a replay: 1 as recorded, N times as fast, 0 as fast as clients read.
         faults: the fault plan.
@@ -114,15 +131,16 @@ class Simulator:
         exchange: the market; None makes one up, or replays the captures of the settings.
 
     Attributes:
-        endpoints: where clients connect, as ``binance-bridge simulate`` prints it.
+        endpoints: where clients connect, as ``binance-bridge simulate`` prints it; there once it is entered.
         ground_truth: what it writes of everything that happens.
         clock: exchange time.
     """
 
+    endpoints: Endpoints
+
     def __init__(self, settings: SimulatorSettings | None = None, exchange: Exchange | None = None) -> None:
         self.settings = settings or SimulatorSettings()
         self.clock = ExchangeClock(self.settings.start_ms)
-        self.endpoints: dict[str, dict[str, str] | str] = {}
         self.ground_truth = GroundTruth(self.settings.ground_truth)
         self._exchange = exchange or _exchange_of(self.settings, self.clock.now_ms())
         limits = self.settings.limits
@@ -218,27 +236,32 @@ class Simulator:
         }
 
     async def _listen(self) -> None:
-        settings, host = self.settings, self.settings.host
-        ports = iter(range(settings.base_port, settings.base_port + 9))
+        base = self.settings.base_port
+        hosts = [
+            await self._listen_market(api, base + 3 * position if base else 0)
+            for position, api in enumerate(self._apis)
+        ]
+        control = await self._http(control_app(self), self.settings.http_port)
+        self.endpoints = {"spot": hosts[0], "usdm": hosts[1], "coinm": hosts[2], "http": control}
 
-        def port() -> int:
-            return next(ports) if settings.base_port else 0
+    async def _listen_market(self, api: WsApi, base: int) -> MarketEndpoints:
+        """Open a market's three hosts, on ports from ``base`` or free ones where it is 0."""
+        host, market = self.settings.host, api.market
+        streams = await self._hub.listen(market, host, base)
+        await self._stack.enter_async_context(streams)
+        rest = await self._http(rest_app(market, self._desk, self.clock.now_ms), base and base + 1)
+        requests = await api.listen(host, base and base + 2)
+        await self._stack.enter_async_context(requests)
+        return {
+            "stream": f"ws://{host}:{streams.sockets[0].getsockname()[1]}",
+            "rest": rest,
+            "ws_api": f"ws://{host}:{requests.sockets[0].getsockname()[1]}",
+        }
 
-        for market, api in zip(MARKETS, self._apis, strict=True):
-            streams = await self._stack.enter_async_context(await self._hub.listen(market, host, port()))
-            rest = await self._http(rest_app(market, self._desk, self.clock.now_ms), port())
-            ws_api = await self._stack.enter_async_context(await api.listen(host, port()))
-            self.endpoints[market] = {
-                "stream": f"ws://{host}:{streams.sockets[0].getsockname()[1]}",
-                "rest": f"http://{host}:{rest}",
-                "ws_api": f"ws://{host}:{ws_api.sockets[0].getsockname()[1]}",
-            }
-        self.endpoints["http"] = f"http://{host}:{await self._http(control_app(self), settings.http_port)}"
-
-    async def _http(self, app: web.Application, port: int) -> int:
+    async def _http(self, app: web.Application, port: int) -> str:
         runner, found = await listen_http(app, self.settings.host, port)
         self._stack.push_async_callback(runner.cleanup)
-        return found
+        return f"http://{self.settings.host}:{found}"
 
     async def _let_time_pass(self) -> None:
         while True:
@@ -296,6 +319,6 @@ def _exchange_of(settings: SimulatorSettings, now_ms: int) -> Exchange:
         return CaptureExchange(settings.captures, settings.speed)
     if settings.symbols < 1 or settings.rate <= 0:
         raise ConfigError("a simulated market needs at least one symbol and a rate above 0")
-    from bridge.simulator.market import MadeUpMarket
+    from bridge.simulator.market import MarketExchange
 
-    return MadeUpMarket(seed=settings.seed, symbols=settings.symbols, rate=settings.rate, start_ms=now_ms)
+    return MarketExchange(settings.seed, settings.symbols, settings.rate, now_ms)

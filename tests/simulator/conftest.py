@@ -31,11 +31,11 @@ class ScriptedExchange:
         self._waiting: list[Emission] = []
         self._made = 0
 
-    def make(self, market: Market, stream: str, count: int = 1) -> list[str]:
+    def make(self, market: Market, stream: str, count: int = 1, padding: str = "") -> list[str]:
         """Make events, numbered through; return their payloads."""
         made = []
         for _ in range(count):
-            data = f'{{"e":"trade","E":1700000000000,"t":{self._made},"T":1700000000001}}'
+            data = f'{{"e":"trade","E":1700000000000,"t":{self._made},"T":1700000000001{padding}}}'
             event = Emission(market, stream, data.encode(), self._made, self._made, 1700000000000)
             self._waiting.append(event)
             made.append(data)

@@ -189,7 +189,7 @@ class Mutes:
                 frame.data = payload
                 original(frame)
 
-        socket.protocol.send_frame = send_frame  # type: ignore[method-assign]
+        socket.protocol.send_frame = send_frame
 
 
 @pytest.mark.parametrize("payload", [None, b"", b"1"])
@@ -229,7 +229,7 @@ async def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None
         sleeper.transport.pause_reading()
         sent: list[str] = []
         while len(wire.simulator.state()["connections"]) == 2:
-            batch = wire.exchange.make("spot", "a@trade", 2000)
+            batch = wire.exchange.make("spot", "a@trade", 10, f',"x":"{"x" * 20_000}"')
             sent += batch
             assert [await receive(reader) for _ in batch] == batch
         sleeper.transport.resume_reading()
