@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bridge.simulator import SimulatorSettings
 
 
@@ -18,7 +20,12 @@ def simulate(
     *,
     seed: Annotated[int, typer.Option(help="The same seed makes the same market and the same faults.")] = 1,
     symbols: Annotated[int, typer.Option(min=1, help="Symbols that each market trades.")] = 10,
-    rate: Annotated[float, typer.Option(min=0.001, help="Trades a second, over all symbols.")] = 100.0,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="Orders placed, withdrawn and taken a second, over all symbols and markets."
+        ),
+    ] = 100.0,
     faults: Annotated[Path | None, typer.Option(help="Fault plan, YAML or JSON.")] = None,
     capture: Annotated[
         list[Path] | None,
@@ -59,7 +66,17 @@ def simulate(
         http_port=http_port,
         base_port=base_port,
     )
-    asyncio.run(_run(settings))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(settings))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return the faster event loop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _run(settings: SimulatorSettings) -> None:

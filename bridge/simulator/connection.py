@@ -27,16 +27,19 @@ class Watched(ServerConnection):
 
     Attributes:
         watch: called with each frame; None until the connection is set up.
-        deaf: frames that arrive are ignored (a half-open connection).
+        deaf: what arrives is ignored (a half-open connection).
     """
 
     watch: Callable[[Frame], None] | None = None
     deaf: bool = False
 
+    def data_received(self, data: bytes) -> None:
+        """Take bytes off the socket; even a deaf connection does, so that it notices when the client leaves."""
+        if not self.deaf:
+            super().data_received(data)
+
     def process_event(self, event: Frame | Request) -> None:  # type: ignore[override]
         """Take one frame, or the handshake's request."""
-        if self.deaf:
-            return
         super().process_event(event)
         if self.watch is not None and isinstance(event, Frame):
             self.watch(event)
@@ -190,9 +193,8 @@ class Client:
         self._stalled_until = self._loop.time() + seconds
 
     def half_open(self) -> None:
-        """Neither read nor write any more, as when the network between died."""
+        """Neither hear nor write any more, as when the network between died."""
         self.socket.deaf = True
-        self.socket.transport.pause_reading()
 
     def cut(self, payload: bytes) -> None:
         """Write half a frame and end the TCP connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ class Sabotage:
     """Carries faults out.
 
     Attributes:
-        done: what was done, as it stands in the ground truth; the newest last.
+        done: what was done, as it stands in the ground truth; the newest thousand, the last one last.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Sabotage:
         self._random = Random(seed)  # noqa: S311 - choices that have to repeat, nothing secret
         self._refusals: list[_Refusals] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self.done: list[dict[str, object]] = []
+        self.done: deque[dict[str, object]] = deque(maxlen=1000)
         hub.doors.refuse = self._refuse
         hub.doors.reject = lambda market: self._refused("reject-subscriptions", market) is not None
 
@@ -140,7 +141,9 @@ class Sabotage:
                     "E": self._now_ms(),
                     "listenKey": client.target.listen_key,
                 }
-                client.send_text(wire.compact(expired))
+                event = wire.compact(expired)
+                combined = client.session.combined
+                client.send_text(wire.wrap(client.target.listen_key or "", event) if combined else event)
             case "shutdown":
                 combined = client.session.combined
                 client.send_text(wire.server_shutdown("combined" if combined else "raw", self._now_ms()))

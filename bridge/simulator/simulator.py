@@ -62,7 +62,7 @@ class SimulatorSettings:
     Attributes:
         seed: makes market, faults and choices repeat.
         symbols: how many symbols each market trades.
-        rate: market occasions (trades and quote changes) a second over all markets, about.
+        rate: orders placed, withdrawn and taken a second, over all symbols of all markets.
         captures: recordings to replay in place of a made-up market; one per market.
         speed: of a replay: 1 as recorded, N times as fast, 0 as fast as clients read.
         faults: the fault plan.
@@ -264,6 +264,7 @@ class Simulator:
         return f"http://{self.settings.host}:{found}"
 
     async def _let_time_pass(self) -> None:
+        flush_at = 0.0
         while True:
             await asyncio.sleep(0 if self._hurried() else self.settings.tick_seconds)
             self._inject_due()
@@ -276,6 +277,9 @@ class Simulator:
             self._hub.flush()
             for client in tuple(self._hub.clients.values()):
                 client.tend(now, self.clock.now_ms())
+            if now >= flush_at:
+                flush_at = now + 1.0
+                self.ground_truth.flush()
 
     def _advance(self, now: float) -> None:
         at_ms = self.clock.now_ms()

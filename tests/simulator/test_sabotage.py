@@ -89,6 +89,7 @@ async def test_half_open_is_silent_and_deaf(start: Start) -> None:
         assert not pong.done()
         assert len(wire.simulator.state()["connections"]) == 2
         broken.transport.abort()
+        await wire.until(lambda state: len(state["connections"]) == 1)
 
 
 async def test_half_open_is_reset_in_the_end(start: Start) -> None:
