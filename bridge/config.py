@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge import config_sources, config_values
 from bridge.config_problems import Problem, Problems, shown, told
@@ -308,8 +308,8 @@ class Settings(BaseSettings):
     """`exactly_once` is the same in Kafka transactions (not supported in this version)."""
     create_topics: bool = True
     """Create missing topics at start; otherwise say exactly which are missing and stop."""
-    replication_factor: Annotated[Whole, Field(ge=1, le=100)] = 3
-    """Replicas of each created topic; 1 where there is only one broker."""
+    replication_factor: config_values.Replicas = -1
+    """Replicas of each created topic; -1 leaves it to the cluster's `default.replication.factor`."""
     schema_registry: SchemaRegistry = SchemaRegistry()
     """A schema registry (not supported in this version)."""
     subscriptions: tuple[Subscription, ...] = ()
@@ -346,6 +346,19 @@ class Settings(BaseSettings):
     """A file queue for when Kafka is away (not supported in this version)."""
     http: Http = Http()
     """The HTTP endpoint."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing by itself: :func:`load` hands over what the file and the environment say."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -42,6 +42,11 @@ def _readable(value: Path) -> Path:
         ) from None
 
 
+def _replicas(value: int) -> int:
+    expected = "1 to 100, or -1 for the cluster's own default"
+    return value if value == -1 or 1 <= value <= 100 else refuse(value, expected)
+
+
 def _bootstrap_servers(value: object) -> object:
     """Accept a list as well as text; check each ``host:port``; give the comma-separated text."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -160,6 +165,7 @@ def plain_symbol(symbol: str) -> str:
 Whole: TypeAlias = Annotated[int, BeforeValidator(_not_boolean)]
 """A whole number; ``true`` is none."""
 UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+Replicas: TypeAlias = Annotated[Whole, AfterValidator(_replicas)]
 ReadableFile: TypeAlias = Annotated[Path, AfterValidator(_readable)]
 StreamUrl: TypeAlias = Annotated[str, _url("ws", "wss")]
 HttpUrl: TypeAlias = Annotated[str, _url("http", "https")]

@@ -62,7 +62,6 @@ def _figures(report: StatusReport) -> str:
     markets, latency, gaps, buffer = report["markets"], report["latency_ms"], report["gaps"], report["buffer"]
     rate = sum(market["messages_per_second"] for market in markets)
     share = buffer["bytes"] / buffer["limit"] if buffer["limit"] else 0.0
-    weights = ", ".join(f"{escape(name)} {used:,}" for name, used in report["request_weight"].items()) or "–"
     meter = f'<meter min="0" max="1" high="0.8" value="{share:.4f}">{share:.0%}</meter>'
     cards = [
         _figure("Messages per second", f"{rate:,.1f}", f"{sum(m['messages'] for m in markets):,} in all"),
@@ -75,7 +74,6 @@ def _figures(report: StatusReport) -> str:
             bad=gaps["open"] > 0,
         ),
         _figure("Dead letters", f"{report['dead_letters']:,}", "records", bad=report["dead_letters"] > 0),
-        _figure("Request weight", weights, "used this minute"),
     ]
     return f'<dl class="figures">{"".join(cards)}</dl>'
 
@@ -94,10 +92,11 @@ def _markets(report: StatusReport) -> str:
             f"{m['messages']:,}",
             f"{m['messages_per_second']:,.1f}",
             f"{m['reconnects']:,}",
+            f"{report['request_weight'].get(m['market'], 0):,}",
         )
         for m in report["markets"]
     ]
-    columns = ("Market", "Connections", "Live streams", "Messages", "Per second", "Reconnects")
+    columns = ("Market", "Connections", "Live streams", "Messages", "Per second", "Reconnects", "Weight used")
     return _table("Markets", columns, rows, "No market is subscribed to.")
 
 

@@ -85,13 +85,18 @@ def application(asked: str | None) -> typer.Typer:
         pass
 
     for name, command in COMMANDS.items():
-        if importlib.util.find_spec(command.module) is None:
+        if not is_present(command):
             continue
         if asked is None or asked == name:
             _add(app, name, command)
         else:
             app.command(name, help=command.summary)(_not_imported)
     return app
+
+
+def is_present(command: Command) -> bool:
+    """Tell whether this version has the command's module."""
+    return importlib.util.find_spec(command.module) is not None
 
 
 def _not_imported() -> None:

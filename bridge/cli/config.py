@@ -28,7 +28,8 @@ def check(
     if json:
         print_json({"ok": True, "environment": settings.environment, "instance": settings.instance})
     else:
-        print(f"ok: {settings.environment}, {len(settings.subscriptions)} subscriptions")
+        count = len(settings.subscriptions)
+        print(f"ok: {settings.environment}, {count} subscription{'' if count == 1 else 's'}")
 
 
 @app.command(epilog="Example: binance-bridge config show --config bridge.yaml")

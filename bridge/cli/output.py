@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+_PIPED_WIDTH = 200
+"""Characters of a line where no terminal says how wide it is."""
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -24,10 +27,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for position, name in enumerate(columns):
         numeric = bool(cells) and all(isinstance(row[position], (int, float)) for row in cells)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        # The first column names the row and is what people copy: it is broken last.
+        least = max((len(number(row[0])) for row in cells), default=0) if position == 0 else None
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", min_width=least)
     for row in cells:
         table.add_row(*(number(cell) for cell in row))
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)
 
 
 def number(value: object) -> str:
