@@ -161,10 +161,6 @@ class Catalogue:
             example = f"{name}_{on.option.values[0]}"
             raise ConfigError(f"{name} {found}; there are {', '.join(on.option.values)} (such as {example})")
 
-    def needs_symbols(self, market: Market, choice: Choice) -> bool:
-        """Whether a stream of the choice is a symbol's."""
-        return not choice.all
-
     def stream(self, market: Market, choice: Choice, instrument: Instrument | None) -> ChosenStream:
         """Return the stream of a choice for an instrument (None for the all-market stream)."""
         on = self.on_market(market, choice.channel)
@@ -191,6 +187,22 @@ class Catalogue:
             first_frame_seconds=on.first_frame_seconds,
             cadence_seconds=on.cadence_seconds,
         )
+        return ChosenStream(stream, choice, symbol)
+
+    def named(self, market: Market, channel: str, name: str, symbol: str | None) -> ChosenStream | None:
+        """Return the stream that raw records name; None where the catalogue declares no such stream (any more)."""
+        if (market, channel) not in self.channels:
+            return None
+        on = self.on_market(market, channel)
+        pattern = on.all if symbol is None else on.stream
+        match = None if pattern is None else _name_pattern(pattern, on).fullmatch(name)
+        if match is None:
+            return None
+        given = match.groupdict()
+        suffix = given.get("speed") or ""
+        speed = next((speed for speed, text in on.speeds.items() if text == suffix), "")
+        choice = Choice(channel, given.get("option") or "", suffix, speed, symbol is None)
+        stream = Stream(market, channel, name, symbol, on.path, on.first_frame_seconds, on.cadence_seconds)
         return ChosenStream(stream, choice, symbol)
 
     def choose(
@@ -224,6 +236,17 @@ class Catalogue:
         }
         where = f"topics/streams/{compiled.channel}.yaml"
         return tuple(constant_bytes(values[name], target, where) for name, target in compiled.constants)
+
+
+def _name_pattern(pattern: str, on: OnMarket) -> re.Pattern[str]:
+    """Return what matches the stream names of a pattern, with its option and speed."""
+    fields = dict.fromkeys(("symbol", "pair", "contract_type"), "[^@]+")
+    fields["speed"] = f"(?P<speed>{'|'.join(map(re.escape, on.speeds.values()))})"
+    if on.option is not None:
+        fields[on.option.name] = f"(?P<option>{'|'.join(map(re.escape, on.option.values))})"
+    return re.compile(
+        "".join(fields.get(part[1:-1], re.escape(part)) for part in re.split(r"({\w+})", pattern))
+    )
 
 
 def _has_stream(choice: Choice, instrument: Instrument) -> bool:

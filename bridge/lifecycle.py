@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fastavro import schemaless_writer
-
 from bridge import __version__
+from bridge.core.schema import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +57,11 @@ class LifecycleWriter:
             "shard": event.shard,
             "requestId": event.request_id,
         }
-        out = io.BytesIO()
-        out.write(self._schema.header)
-        schemaless_writer(out, self._schema.parsed, record, strict=True)
         shown = None if event.connection_id is None else f"{event.connection_id:016x}"
         key = (shown or self._instance).encode()
-        self._publisher.lane(self._topic, key).append(at // 1000, key, out.getvalue())
+        self._publisher.lane(self._topic, key).append(at // 1000, key, encode(self._schema, record))
         if event.event != "request.resolved":
             time = datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="milliseconds")
-            self.newest.appendleft({"at": time.replace("+00:00", "Z"), "event": event.event, "text": str(event)})
+            self.newest.appendleft(
+                {"at": time.replace("+00:00", "Z"), "event": event.event, "text": str(event)}
+            )

@@ -34,7 +34,9 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in record.getMessage())
+        text = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode() for c in record.getMessage()
+        )
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         line = f"{at} {record.levelname:<7} {text}"
         if record.exc_info:

@@ -6,29 +6,29 @@ the dead-letter topic, what is missing to the gaps topic.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from fastavro import schemaless_writer
 
 from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNames
+from bridge.core import notices
 from bridge.core.conversions import micros
 from bridge.core.derive import Failure, Item, StreamDeriver, Writer, event_milliseconds
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
 from bridge.core.raw import raw_prefix, raw_value
+from bridge.core.schema import encode
 from bridge.core.varint import long_bytes
-from bridge.model import Leg, Market, RawKind, StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from bridge.core.notices import Notice
     from bridge.core.schema import Schema
     from bridge.core.sequence import Missing
-    from bridge.model import Header, Lane, Publisher
+    from bridge.model import Header, Lane, Leg, Market, Publisher, RawKind, StreamState
     from bridge.telemetry import Telemetry
 
 STREAM_PREFIX = b'{"stream":"'
@@ -97,6 +97,7 @@ class Pipeline:
         self._holding: set[StreamDeriver] = set()
         self._dark: dict[tuple[Market, str], int] = {}
         self._carriers: Counter[tuple[Market, str]] = Counter()
+        self.legs: dict[int, Leg] = {}
         self._api_number = 0
         self.instruments: dict[Market, Instruments] = {}
         self.counts = Counts()
@@ -213,18 +214,19 @@ class Pipeline:
         """Derive everything still held and write the newest state; for a stop, after the last message."""
         self.tick(1 << 62)
 
-    def closed(self, leg: Leg, received_at: int) -> None:
+    def closed(self, connection_id: int, received_at: int) -> None:
         """A connection ended: streams nobody else carries are dark from their last message on."""
-        for state in leg.streams.values():
+        leg = self.legs.pop(connection_id, None)
+        for state in leg.streams.values() if leg is not None else ():
             route = state.route
             if not isinstance(route, _Route):
                 continue
-            key = (leg.market, state.stream.name)
-            route.deriver.forget(leg.connection_id)
+            key = (route.channel[0], state.stream.name)
+            route.deriver.forget(connection_id)
             self._carriers[key] -= 1
             if self._carriers[key] <= 0:
                 del self._carriers[key]
-                self._dark[key] = max(state.last_received_at, 1) or received_at
+                self._dark[key] = state.last_received_at or received_at
 
     def _count(self, channel: tuple[Market, str], payload: bytes) -> None:
         counts = self.counts
@@ -241,12 +243,13 @@ class Pipeline:
         lane = self._publisher.lane(self._names.raw(leg.market, stream.channel), key)
         route = _Route((leg.market, stream.channel), prefix, key, lane, deriver)
         state.route = route
+        self.legs[leg.connection_id] = leg
         name = (leg.market, stream.name)
         self._carriers[name] += 1
         dark_since = self._dark.pop(name, None)
         if dark_since is not None and deriver.compiled.link is None and deriver.compiled.candle is None:
             # Nothing in such messages tells what is missing: the stretch without a connection does.
-            self._gap(deriver, None, None, dark_since, state.first_received_at, "disconnected", None)
+            self._tell_gap(deriver, notices.dark_notice(deriver, dark_since, state.first_received_at))
         return route
 
     def _raw_prefix(
@@ -284,10 +287,13 @@ class Pipeline:
         self._raw(leg.market, topic_channel, key, prefix, number, received_at, None, payload)
         self._count((leg.market, channel), payload)
         if error is not None:
-            self._dead_letter(
-                key, received_at, "unknown" if stream else "parse", error, self._names.raw(leg.market, UNKNOWN),
-                leg.market, channel, stream or None, None, leg.connection_id, number, payload,
+            letter = notices.dead_letter(
+                key=key, at=received_at, reason="unknown" if stream else "parse", error=error,
+                topic=self._names.raw(leg.market, UNKNOWN), epoch=self._writer.epoch, payload=payload,
+                market=leg.market, channel=channel, stream=stream or None, connection_id=leg.connection_id,
+                number=number,
             )  # fmt: skip
+            self._tell_dead_letter(letter)
         return None
 
     # Outlets
@@ -300,101 +306,40 @@ class Pipeline:
 
     def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
         """Record a gap (:class:`bridge.core.derive.Outlets`)."""
-        start = None if missing.start_time is None else micros(missing.start_time)
-        end = None if missing.end_time is None else micros(missing.end_time)
-        self._gap(deriver, missing.first, missing.last, start, end, "sequence", item)
+        self._tell_gap(deriver, notices.missing_notice(deriver, missing, item))
 
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
         """Record a dead letter (:class:`bridge.core.derive.Outlets`)."""
-        stream, item = deriver.stream, failure.item
-        structures = deriver.compiled.structures
-        topic = (
-            self._names.unified(structures[0])
-            if structures
-            else self._names.raw(stream.market, stream.channel)
-        )
-        key = (stream.symbol or stream.name).encode()
-        self._dead_letter(
-            key, item.received_at, failure.reason, failure.error, topic, stream.market, stream.channel, stream.name,
-            stream.symbol, item.connection_id, item.number, item.payload,
-        )  # fmt: skip
-
-    def _gap(
-        self,
-        deriver: StreamDeriver,
-        first: int | None,
-        last: int | None,
-        start_time: int | None,
-        end_time: int | None,
-        cause: str,
-        item: Item | None,
-    ) -> None:
-        stream = deriver.stream
-        instrument = deriver.instruments.get(stream.symbol) if stream.symbol else None
-        symbol = instrument.symbol if instrument else stream.name
-        detected_at = item.received_at if item else end_time or start_time or 0
-        record = {
-            "id": f"{stream.market}:{stream.name}:{start_time if first is None else first}",
-            "symbol": symbol,
-            "market": stream.market,
-            "exchangeSymbol": stream.symbol,
-            "channel": stream.channel,
-            "stream": stream.name,
-            "firstSequence": first,
-            "lastSequence": last,
-            "startTime": start_time,
-            "endTime": end_time,
-            "detectedAt": detected_at,
-            "cause": cause,
-            "status": "open",
-            "recovered": 0,
-            "source": None,
-            "connectionId": item.connection_id if item else None,
-            "connectionSequence": item.number if item else None,
-            "writerEpoch": self._writer.epoch,
-        }
-        self.counts.gaps_found += 1
-        self.counts.gaps_open += 1
-        self._telemetry.metrics.gaps_total.labels(stream.market, stream.channel).inc()
-        self._send(self._names.of("gaps"), symbol.encode(), detected_at, "gap", record)
-
-    def _dead_letter(
-        self,
-        key: bytes,
-        at: int,
-        reason: str,
-        error: str,
-        topic: str,
-        market: Market | None,
-        channel: str | None,
-        stream: str | None,
-        symbol: str | None,
-        connection_id: int | None,
-        number: int | None,
-        payload: bytes,
-    ) -> None:
-        self.counts.dead_letters += 1
-        self._telemetry.metrics.dead_letters_total.labels(market or "none", channel or "none").inc()
-        record = {
-            "at": at, "reason": reason, "error": error[:2000], "topic": topic, "market": market, "channel": channel,
-            "stream": stream, "symbol": symbol, "connectionId": connection_id, "connectionSequence": number,
-            "writerEpoch": self._writer.epoch, "payload": payload,
-        }  # fmt: skip
-        self._send(self._names.of("dead-letter"), key, at, "dead-letter", record)
+        stream, structures = deriver.stream, deriver.compiled.structures
+        raw = self._names.raw(stream.market, stream.channel)
+        topic = self._names.unified(structures[0]) if structures else raw
+        self._tell_dead_letter(notices.failure_notice(deriver, failure, topic))
 
     def poisoned(self, topic: str, key: bytes, value: bytes, timestamp_ms: int, error: str) -> None:
         """Record a record that Kafka refused for good."""
         if topic != self._names.of("dead-letter"):
-            self._dead_letter(
-                key, timestamp_ms * 1000, "publish", error, topic, None, None, None, None, None, None, value
-            )
+            letter = notices.dead_letter(
+                key=key, at=timestamp_ms * 1000, reason="publish", error=error, topic=topic,
+                epoch=self._writer.epoch, payload=value,
+            )  # fmt: skip
+            self._tell_dead_letter(letter)
 
-    def _send(self, topic: str, key: bytes, at: int, structure: str, record: dict[str, Any]) -> None:
-        schema = self._schemas[structure]
-        out = io.BytesIO()
-        out.write(schema.header)
-        schemaless_writer(out, schema.parsed, record, strict=True)
-        self._publisher.lane(topic, key).append(at // 1000, key, out.getvalue())
+    def _tell_gap(self, deriver: StreamDeriver, notice: Notice) -> None:
+        self.counts.gaps_found += 1
+        self.counts.gaps_open += 1
+        self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
+        self._send("gaps", notice)
+
+    def _tell_dead_letter(self, notice: Notice) -> None:
+        self.counts.dead_letters += 1
+        labels = (notice.record["market"] or "none", notice.record["channel"] or "none")
+        self._telemetry.metrics.dead_letters_total.labels(*labels).inc()
+        self._send("dead-letter", notice)
+
+    def _send(self, family: str, notice: Notice) -> None:
+        value = encode(self._schemas[notice.structure], notice.record)
+        lane = self._publisher.lane(self._names.of(family), notice.key)
+        lane.append(notice.at // 1000, notice.key, value)
 
     def _write_state(self) -> None:
         for structure, newest in self._state.items():

@@ -60,7 +60,9 @@ def _spec(
     config = dict(topic.config)
     if retention_ms is not None and "retention.ms" in config:
         config["retention.ms"] = str(retention_ms)
-    partitions = settings.shards if family == "control.shards" else topic.partitions or settings.topics.partitions
+    partitions = (
+        settings.shards if family == "control.shards" else topic.partitions or settings.topics.partitions
+    )
     return TopicSpec(name, partitions, settings.replication_factor, config)
 
 

@@ -1,7 +1,5 @@
 """``binance-bridge schemas``: print and check the contract with consumers."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

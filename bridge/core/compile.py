@@ -178,7 +178,7 @@ class _Compiler:
             return f"({self.use(key, 'int?')} or {self.use(expression.split('|')[1].strip(), 'int?')})"
         return self.use(key, "int?")
 
-    def value(self, expression: str | None, target: SchemaField, record: Record) -> str:
+    def value(self, expression: str | None, target: SchemaField, record: Record) -> str:  # noqa: PLR0911 - a table
         """Return the Python expression whose value is the Avro encoding of one field."""
         if expression is None:
             return repr(self.empty(target, record))

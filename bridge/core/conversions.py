@@ -110,7 +110,7 @@ def inverse_vwap(instrument: Instrument, contracts: Text, base_volume: Text) -> 
 
 
 def change(open_: Text, close: Text) -> int | None:
-    """close - open, where both are known (not zero)."""
+    """Close - open, where both are known (not zero)."""
     first, last = UNSCALED[open_], UNSCALED[close]
     return last - first if first and last else None
 

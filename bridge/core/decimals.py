@@ -23,7 +23,7 @@ _LONGEST_TEXT = 80
 _REMEMBERED = 200_000
 
 
-class DoesNotFit(UnexpectedMessage):  # noqa: N818 - reads as what it says
+class DoesNotFit(UnexpectedMessage):
     """A number that ``decimal(38, 18)`` cannot hold exactly."""
 
 

@@ -95,7 +95,7 @@ class Channel(Declared, frozen=True):
     Attributes:
         summary: what it is, in a sentence.
         markets: how it looks on each market.
-        symbol: wire key of the exchange symbol in a message, checked against the subscription; None where there is none.
+        symbol: wire key of the exchange symbol in a message, checked against the subscription; None without one.
         event_time: wire key of the event time, where messages have one.
         sequence: the rule that finds gaps and repeats; None where there is nothing to go by.
         drop: wire key → value: messages that make no unified record though they count in the sequence.

@@ -64,7 +64,10 @@ class Instrument:
 
 def unknown(market: Market, exchange_symbol: str) -> Instrument:
     """Return a stand-in for a symbol exchangeInfo does not list (yet): CCXT's way, its own name is the symbol."""
-    return Instrument(market, exchange_symbol, exchange_symbol, "", exchange_symbol, "", None, market == "coinm", 8, False, {})  # fmt: skip
+    return Instrument(
+        market=market, id=exchange_symbol, symbol=exchange_symbol, quote="", pair=exchange_symbol, contract_type="",
+        contract_size=None, inverse=market == "coinm", price_decimals=8, active=False, record={},
+    )  # fmt: skip
 
 
 class Instruments:

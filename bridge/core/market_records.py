@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastavro import schemaless_writer
+from bridge.core.schema import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +59,4 @@ def market_records(
             "timestamp": server_time,
             **instrument.record,
         }
-        out = io.BytesIO()
-        out.write(schema.header)
-        schemaless_writer(out, schema.parsed, record, strict=True)
-        yield MarketRecord(instrument.symbol.encode(), out.getvalue())
+        yield MarketRecord(instrument.symbol.encode(), encode(schema, record))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastavro import parse_schema
+from fastavro import parse_schema, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from bridge.errors import ContractError
@@ -101,3 +102,15 @@ def _field(value: dict[str, Any], enums: dict[str, tuple[str, ...]]) -> SchemaFi
     else:
         kind = str(type_) if type_ in {"string", "long", "int", "boolean", "bytes", "double"} else "record"
     return SchemaField(value["name"], kind, nullable, symbols, value.get("doc", ""))
+
+
+def encode(schema: Schema, record: dict[str, Any]) -> bytes:
+    """Return a record in single-object encoding, by fastavro: for what is rare.
+
+    Raises:
+        ValueError: a field is missing, unknown or of another type.
+    """
+    out = io.BytesIO()
+    out.write(schema.header)
+    schemaless_writer(out, schema.parsed, record, strict=True)
+    return out.getvalue()

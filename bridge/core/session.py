@@ -277,6 +277,7 @@ class Session:
         self._active_at = 0.0
         self._pinged_at = 0.0  # when our last ping left
         self._awaiting_pong = False
+        self._closing: str | None = None
 
     # What the shell asks.
 
@@ -368,13 +369,14 @@ class Session:
             return []
         self._queue.clear()
         self._in_flight.clear()
+        self._closing = reason
         return [Close(code, reason, abort)]
 
     def lost(self, code: int | None, reason: str) -> list[Effect]:
-        """The socket is closed, by whomever."""
+        """The socket is closed, by whomever. Where we closed it, our reason is the one told."""
         if not self._move(Trigger.LOST):
             return []
-        return [Tell("connection.closed", tuple(self.streams), code, reason)]
+        return [Tell("connection.closed", tuple(self.streams), code, self._closing or reason)]
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed: keep alive, pace out what waits, and look for whatever should have come."""

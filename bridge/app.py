@@ -1,0 +1,373 @@
+"""The wiring of ``run``: builds the parts, starts them in order, stops them in order.
+
+Start: Kafka, topics, HTTP, instruments, connections. Stop: connections first (no more messages), then what is held
+is derived, everything queued is delivered, and only then Kafka goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from bridge import __version__, schema
+from bridge.binance.hosts import hosts_of
+from bridge.binance.pool import ConnectionPool, attempt_budget
+from bridge.binance.rest import RestClient
+from bridge.catalogue import TopicNames, catalogue
+from bridge.config import kafka_settings, unsupported
+from bridge.core.connection_settings import ConnectionSettings
+from bridge.core.derive import Writer
+from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
+from bridge.http import HttpEndpoint
+from bridge.kafka import topics as kafka_topics
+from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
+from bridge.lifecycle import LifecycleWriter
+from bridge.model import Header, Market
+from bridge.pipeline import Pipeline
+from bridge.report import Reporter
+from bridge.telemetry import Lifecycle, Telemetry
+from bridge.topics import topic_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from bridge.catalogue import ChosenStream
+    from bridge.config import Settings
+    from bridge.core.instruments import Instruments
+    from bridge.kafka.publisher import TroubleKind
+
+log = logging.getLogger("bridge")
+
+EXCHANGE_INFO: dict[Market, str] = {
+    "spot": "/api/v3/exchangeInfo",
+    "usdm": "/fapi/v1/exchangeInfo",
+    "coinm": "/dapi/v1/exchangeInfo",
+}
+_TICK_SECONDS = 0.05
+_REPORT_SECONDS = 1.0
+_REFRESH_PAUSE_SECONDS = 5.0
+_RESUME_BELOW = 0.5
+_RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+def now_micros() -> int:
+    """Return the wall clock in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class Bridge:
+    """One bridge process: everything between Binance and Kafka."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry | None = None) -> None:
+        problems = unsupported(settings)
+        if problems:
+            raise ConfigError("; ".join(problems))
+        if not settings.subscriptions:
+            raise ConfigError("subscriptions is missing; name at least one market, its symbols and channels")
+        self.settings = settings
+        self.telemetry = telemetry or Telemetry()
+        self.names = TopicNames(settings.environment)
+        self.catalogue = catalogue()
+        self._full = asyncio.Event()
+        self.publisher: KafkaPublisher = create_publisher(kafka_settings(settings), self._hooks())
+        self.pipeline = Pipeline(
+            catalogue=self.catalogue,
+            schemas=schema.schemas(),
+            names=self.names,
+            publisher=self.publisher,
+            telemetry=self.telemetry,
+            writer=Writer("live", 0, (Header("version", __version__.encode()),)),
+            hold_ms=settings.sequence.hold_ms,
+            state_interval_ms=settings.state_interval_ms,
+        )
+        self.pipeline.on_contract_info = self._contract_changed
+        self.lifecycle = LifecycleWriter(
+            schema.structure("lifecycle"), self.names.of("lifecycle"), settings.instance, settings.environment,
+            self.publisher, now_micros,
+        )  # fmt: skip
+        self.connection_settings = connection_settings(settings)
+        self.hosts = hosts_of(
+            settings.environment, settings.endpoints.model_dump(), allow_insecure=settings.allow_insecure
+        )
+        self.pools: dict[Market, ConnectionPool] = {}
+        self.streams: dict[Market, set[str]] = {}
+        self.reporter = Reporter(self)
+        self.http = HttpEndpoint(
+            settings.http.host,
+            settings.http.port,
+            self.telemetry.registry,
+            status=self.reporter.status,
+            ready=self.reporter.ready,
+            live=self.reporter.live,
+            connections=self.reporter.connections,
+        )
+        self.trouble: dict[tuple[str, str], str] = {}
+        self.started = False
+        self.stopping = False
+        self.rest: RestClient | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refresh = asyncio.Event()
+        self._failure: asyncio.Future[None] | None = None
+
+    # Life
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set, then drain and end.
+
+        Raises:
+            ConfigError: a subscription names what the exchange does not have.
+            KafkaUnavailable: no broker answers at the start.
+            TopicMismatch: topics are missing and may not be created.
+            DeliveryFailed: records were left undelivered at the end.
+        """
+        stopped = asyncio.ensure_future(stop.wait())
+        self._failure = asyncio.get_running_loop().create_future()
+        try:
+            starting = asyncio.ensure_future(self.start())
+            await _first_of(starting, stopped)
+            starting.cancel()  # does nothing when it is done
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            if self.started and not stopped.done():
+                await _first_of(stopped, self._failure)
+        finally:
+            stopped.cancel()
+            await self.stop()
+        if self._failure.done():
+            self._failure.result()
+
+    async def start(self) -> None:
+        """Start everything; see :meth:`run` for what can go wrong."""
+        await self.http.start()
+        await self.publisher.start()
+        await self._ensure_topics()
+        self.telemetry.publish = self.lifecycle
+        self.telemetry.listeners["pipeline"] = self._connection_closed
+        self.telemetry.emit(Lifecycle(event="bridge.started"))
+        self.rest = RestClient(self.hosts, self.telemetry, self.connection_settings)
+        self.rest.on_reply = self._keep_answer
+        self._spawn(self._every(_TICK_SECONDS, lambda: self.pipeline.tick(now_micros())), "tick")
+        self._spawn(self._every(_REPORT_SECONDS, self.reporter.tick), "report")
+        self._spawn(self._guard_buffer(), "buffer")
+        await self._connect(await self._choose())
+        self._spawn(self._refresh_markets(), "markets")
+        self.started = True
+
+    async def stop(self) -> None:
+        """Close connections, derive what is held, deliver what is queued, close Kafka. Idempotent.
+
+        Raises:
+            DeliveryFailed: Kafka did not take everything within ``stop_timeout_seconds``; says how much.
+        """
+        if self.stopping:
+            return
+        self.stopping = True
+        budget = self.settings.stop_timeout_seconds
+        deadline = asyncio.get_running_loop().time() + budget
+        if self.telemetry.publish is not None:
+            self.telemetry.emit(Lifecycle(event="bridge.stopping"))
+        await asyncio.gather(*(pool.stop(budget / 2) for pool in self.pools.values()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.rest is not None:
+            await self.rest.close()
+        self.pipeline.drain()
+        if self.telemetry.publish is not None:
+            self.telemetry.emit(Lifecycle(event="bridge.stopped"))
+            self.telemetry.publish = None
+        undelivered = await self.publisher.stop(max(1.0, deadline - asyncio.get_running_loop().time()))
+        await self.http.stop()
+        if undelivered:
+            shown = ", ".join(f"{records} for {topic}" for topic, records in undelivered)
+            raise DeliveryFailed(f"Kafka did not take these records within {budget} s of the stop: {shown}")
+
+    # Steps of the start
+
+    async def _ensure_topics(self) -> None:
+        specs = topic_specs(self.catalogue, self.settings, self.names)
+        async with kafka_topics.Cluster(kafka_settings(self.settings)) as cluster:
+            missing = set(await kafka_topics.missing(specs, cluster))
+            if missing and not self.settings.create_topics:
+                raise TopicMismatch(
+                    f"topics are missing: {', '.join(sorted(missing))}; "
+                    "run 'binance-bridge topics apply' or set create_topics: true"
+                )
+            wanted = tuple(spec for spec in specs if spec.name in missing)
+            await kafka_topics.apply(kafka_topics.Plan(create=wanted), cluster)
+        await self.publisher.refresh([spec.name for spec in specs])
+
+    async def _choose(self) -> dict[Market, list[ChosenStream]]:
+        chosen: dict[Market, dict[str, ChosenStream]] = {}
+        for subscription in self.settings.subscriptions:
+            market = subscription.market
+            table = self.pipeline.instruments.get(market) or await self._first_instruments(market)
+            for one in self.catalogue.choose(
+                market, subscription.channels, subscription.symbols, subscription.quote, table
+            ):
+                chosen.setdefault(market, {}).setdefault(one.stream.name, one)
+        return {market: list(streams.values()) for market, streams in chosen.items()}
+
+    async def _first_instruments(self, market: Market) -> Instruments:
+        """Ask until the exchange answers: a bridge that starts during its maintenance waits."""
+        attempt = 0
+        while True:
+            try:
+                return await self._instruments(market)
+            except SourceError as error:
+                pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                attempt += 1
+                log.warning("%s; asking again in %g s", error, pause)
+                self.trouble["exchange", market] = str(error)
+                await asyncio.sleep(pause)
+
+    async def _instruments(self, market: Market) -> Instruments:
+        """Ask for the instruments; the answer is taken in :meth:`_keep_answer`, as every answer is."""
+        assert self.rest is not None
+        await self.rest.get(market, EXCHANGE_INFO[market])
+        found = self.pipeline.instruments.get(market)
+        if found is None:
+            raise UnexpectedMessage(
+                f"{market} exchangeInfo could not be understood; its bytes are in the api topic"
+            )
+        self.trouble.pop(("exchange", market), None)
+        return found
+
+    async def _connect(self, chosen: dict[Market, list[ChosenStream]]) -> None:
+        assert self.rest is not None
+        budget = attempt_budget(self.connection_settings)
+        for market, streams in chosen.items():
+            self.streams[market] = {one.stream.name for one in streams}
+            for one in streams:
+                self.pipeline.add(one)
+            self.pools[market] = ConnectionPool(
+                market,
+                [one.stream for one in streams],
+                settings=self.connection_settings,
+                receive=self.pipeline.receive,
+                telemetry=self.telemetry,
+                rest=self.rest,
+                hosts=self.hosts[market],
+                budget=budget,
+            )
+        for pool in self.pools.values():
+            await pool.start()
+
+    # What goes on while it runs
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Bring the bridge down with the reason when one of its own tasks fails: that is a defect of ours."""
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            action()
+
+    async def _guard_buffer(self) -> None:
+        """Close connections while Kafka cannot take more, rather than grow or drop."""
+        while True:
+            await self._full.wait()
+            reason = f"buffer full: {self.publisher.buffered_bytes} bytes wait for Kafka"
+            self.trouble["kafka", "buffer"] = reason
+            await asyncio.gather(*(pool.pause(reason) for pool in self.pools.values()))
+            await self.publisher.wait_below(_RESUME_BELOW)
+            self._full.clear()
+            self.trouble.pop(("kafka", "buffer"), None)
+            await asyncio.gather(*(pool.resume() for pool in self.pools.values()))
+
+    async def _refresh_markets(self) -> None:
+        """Ask for the instruments now and then, and soon after the exchange said that contracts changed."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._refresh.wait(), self.settings.markets_refresh_seconds)
+            self._refresh.clear()
+            for market in self.pools:
+                try:
+                    await self._instruments(market)
+                except SourceError as error:
+                    log.warning("%s; the instruments of %s stay as they were", error, market)
+            await asyncio.sleep(_REFRESH_PAUSE_SECONDS)
+
+    def _contract_changed(self, market: Market) -> None:  # noqa: ARG002 - all markets are asked
+        self._refresh.set()
+
+    def _keep_answer(self, market: Market, endpoint: str, received_at: int, body: bytes) -> None:
+        number = self.pipeline.api_answer(market, endpoint, received_at, body)
+        if endpoint.partition("?")[0] == EXCHANGE_INFO[market]:
+            try:
+                self.pipeline.exchange_info(market, received_at, body, number)
+            except UnexpectedMessage as error:
+                log.warning("%s", error)
+
+    def _connection_closed(self, event: Lifecycle) -> None:
+        if event.event == "connection.closed" and event.connection_id is not None:
+            self.pipeline.closed(event.connection_id, now_micros())
+
+    # What Kafka's side tells
+
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            on_poison=self._poisoned,
+            on_delivered=self._delivered,
+            on_trouble=self._kafka_trouble,
+            on_full=self._full.set,
+        )
+
+    def _delivered(self, topic: str, records: int, size: int, queued_at: float, newest_event_ms: int) -> None:
+        self.reporter.delivered(topic, records, size, queued_at, newest_event_ms)
+
+    def _poisoned(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        timestamp_ms: int,
+        headers: Sequence[tuple[str, bytes]],  # noqa: ARG002 - the hook's
+        error: str,
+    ) -> None:
+        self.pipeline.poisoned(topic, key, value, timestamp_ms, error)
+
+    def _kafka_trouble(self, kind: TroubleKind, topic: str, text: str) -> None:
+        if kind == "recovered":
+            for key in [key for key in self.trouble if key[0] == "kafka" and (not topic or key[1] == topic)]:
+                del self.trouble[key]
+        else:
+            self.trouble["kafka", topic] = text
+        log.warning("kafka: %s %s", kind, text)
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def connection_settings(settings: Settings) -> ConnectionSettings:
+    """Return the ``connection`` section as the connections take it."""
+    own = settings.connection
+    transport = own.transport
+    if transport == "auto":
+        transport = "picows" if importlib.util.find_spec("picows") else "websockets"
+    return ConnectionSettings(
+        transport=transport,
+        streams_per_connection=own.streams_per_connection,
+        rotate_after_seconds=own.rotate_after_seconds,
+        rotate_jitter_seconds=min(1800.0, own.rotate_after_seconds / 10),
+        overlap_seconds=own.overlap_seconds,
+        max_message_bytes=own.max_message_bytes,
+        attempts_burst=max(1, own.connections_per_5_minutes // 5),
+        attempts_per_second=own.connections_per_5_minutes * 0.8 / 300,
+    )

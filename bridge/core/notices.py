@@ -1,0 +1,95 @@
+"""Records of what did not go as it should: gaps and dead letters. Live and replay write the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bridge.core.conversions import micros
+
+if TYPE_CHECKING:
+    from bridge.core.derive import Failure, Item, StreamDeriver
+    from bridge.core.sequence import Missing
+    from bridge.model import Market
+
+_LONGEST_ERROR = 2000
+
+
+class Notice(NamedTuple):
+    """A record for the gaps or the dead-letter topic.
+
+    Attributes:
+        structure: ``gap`` or ``dead-letter``.
+        key: the record's key.
+        at: its time, microseconds.
+        record: its fields.
+    """
+
+    structure: str
+    key: bytes
+    at: int
+    record: dict[str, Any]
+
+
+def missing_notice(deriver: StreamDeriver, missing: Missing, item: Item) -> Notice:
+    """Return the gap that a message showed."""
+    start = None if missing.start_time is None else micros(missing.start_time)
+    end = None if missing.end_time is None else micros(missing.end_time)
+    return _gap(deriver, missing.first, missing.last, start, end, "sequence", item)
+
+
+def dark_notice(deriver: StreamDeriver, since: int, until: int) -> Notice:
+    """Return the gap of a stream without ids that no connection carried for a while (microseconds)."""
+    return _gap(deriver, None, None, since, until, "disconnected", None)
+
+
+def _gap(
+    deriver: StreamDeriver, first: int | None, last: int | None, start_time: int | None, end_time: int | None,
+    cause: str, item: Item | None,
+) -> Notice:  # fmt: skip
+    stream = deriver.stream
+    symbol = deriver.instruments.get(stream.symbol).symbol if stream.symbol else stream.name
+    at = item.received_at if item else end_time or 0
+    record = {
+        "id": f"{stream.market}:{stream.name}:{start_time if first is None else first}",
+        "symbol": symbol, "market": stream.market, "exchangeSymbol": stream.symbol, "channel": stream.channel,
+        "stream": stream.name, "firstSequence": first, "lastSequence": last, "startTime": start_time,
+        "endTime": end_time, "detectedAt": at, "cause": cause, "status": "open", "recovered": 0, "source": None,
+        "connectionId": item.connection_id if item else None, "connectionSequence": item.number if item else None,
+        "writerEpoch": deriver.writer.epoch,
+    }  # fmt: skip
+    return Notice("gap", symbol.encode(), at, record)
+
+
+def failure_notice(deriver: StreamDeriver, failure: Failure, topic: str) -> Notice:
+    """Return the dead letter of a message that made no record, though it was to go to ``topic``."""
+    stream, item = deriver.stream, failure.item
+    return dead_letter(
+        key=(stream.symbol or stream.name).encode(), at=item.received_at, reason=failure.reason, error=failure.error,
+        topic=topic, epoch=deriver.writer.epoch, payload=item.payload, market=stream.market, channel=stream.channel,
+        stream=stream.name, symbol=stream.symbol, connection_id=item.connection_id, number=item.number,
+    )  # fmt: skip
+
+
+def dead_letter(
+    *,
+    key: bytes,
+    at: int,
+    reason: str,
+    error: str,
+    topic: str,
+    epoch: int,
+    payload: bytes,
+    market: Market | None = None,
+    channel: str | None = None,
+    stream: str | None = None,
+    symbol: str | None = None,
+    connection_id: int | None = None,
+    number: int | None = None,
+) -> Notice:
+    """Return a dead letter; ``at`` is in microseconds."""
+    record = {
+        "at": at, "reason": reason, "error": error[:_LONGEST_ERROR], "topic": topic, "market": market,
+        "channel": channel, "stream": stream, "symbol": symbol, "connectionId": connection_id,
+        "connectionSequence": number, "writerEpoch": epoch, "payload": payload,
+    }  # fmt: skip
+    return Notice("dead-letter", key, at, record)

@@ -1,0 +1,198 @@
+"""What a running bridge tells about itself: the status report, readiness, and metrics taken from counters."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bridge import __version__
+from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, UNSCALED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.app import Bridge
+    from bridge.model import Market, StreamState
+    from bridge.status import ConnectionReport, MarketStatus, StatusReport
+
+_LATENCIES_KEPT = 10_000
+_RATE_OVER_SECONDS = 10.0
+_LOOP_STUCK_SECONDS = 30.0
+
+
+class Reporter:
+    """Keeps the counts that the wiring's parts hand in, and shows them."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._started_at = datetime.now(UTC)
+        self._started = time.monotonic()
+        self._ticked = time.monotonic()
+        self._records: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
+        self._seen: Counter[tuple[Market, str]] = Counter()
+        self._seen_bytes: Counter[tuple[Market, str]] = Counter()
+        self._rates: deque[tuple[float, Counter[Market]]] = deque()
+        self._reconnects: Counter[str] = Counter()
+        bridge.telemetry.listeners["report"] = lambda event: self._reconnects.update(
+            [event.market] if event.event == "connection.retrying" and event.market else []
+        )
+
+    # What the parts hand in
+
+    def delivered(self, topic: str, records: int, size: int, queued_at: float, newest_event_ms: int) -> None:
+        """Take note of an acknowledged batch (:data:`bridge.kafka.publisher.OnDelivered`)."""
+        metrics = self._bridge.telemetry.metrics
+        self._records[topic] += records
+        self._bytes[topic] += size
+        metrics.records_published_total.labels(topic).inc(records)
+        metrics.record_bytes_total.labels(topic).inc(size)
+        metrics.publish_latency_seconds.observe(time.monotonic() - queued_at)
+        lag = time.time() - newest_event_ms / 1000
+        if 0 <= lag < 3600:
+            market = topic.split(".")[3] if ".raw." in topic else "unified"
+            metrics.event_lag_seconds.labels(market).observe(lag)
+            self._latencies.append(lag * 1000)
+
+    def tick(self) -> None:
+        """Bring the metrics that are kept as plain counts up to date."""
+        self._ticked = time.monotonic()
+        metrics, counts = self._bridge.telemetry.metrics, self._bridge.pipeline.counts
+        for labels, total in counts.messages.items():
+            metrics.messages_received_total.labels(*labels).inc(total - self._seen[labels])
+            metrics.message_bytes_total.labels(*labels).inc(
+                counts.message_bytes[labels] - self._seen_bytes[labels]
+            )
+        self._seen, self._seen_bytes = Counter(counts.messages), Counter(counts.message_bytes)
+        metrics.buffer_bytes.set(self._bridge.publisher.buffered_bytes)
+        metrics.shards_owned.set(1 if self._bridge.started else 0)
+        metrics.cache_entries.set(sum(map(len, (DECIMALS, NULLABLE_DECIMALS, NONZERO_DECIMALS, UNSCALED))))
+        self._rates.append((self._ticked, self._by_market()))
+        while self._ticked - self._rates[0][0] > _RATE_OVER_SECONDS:
+            self._rates.popleft()
+
+    # What it shows
+
+    def live(self) -> tuple[bool, str]:
+        """Whether the process is worth keeping: its event loop turns. Says nothing of Binance or Kafka."""
+        silent = time.monotonic() - self._ticked
+        if self._bridge.started and silent > _LOOP_STUCK_SECONDS:
+            return False, f"the event loop has not turned for {silent:.0f} s"
+        return True, "alive"
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether it does its work: started, not stopping, every connection open, Kafka taking records."""
+        bridge = self._bridge
+        if bridge.stopping:
+            return False, "stopping"
+        if bridge.trouble:
+            (part, what), text = next(iter(bridge.trouble.items()))
+            return False, f"{part}{f' {what}' if what else ''}: {text}"
+        if not bridge.started:
+            return False, "starting"
+        for market, pool in bridge.pools.items():
+            carried = {name for view in pool.connections() if view.state == "live" for name in view.streams}
+            waiting = len(bridge.streams[market] - carried)
+            if waiting:
+                return False, f"{market}: {waiting} streams are not on an open connection"
+        return True, "ready"
+
+    def status(self) -> StatusReport:
+        """Return the answer of ``/status``."""
+        bridge, counts = self._bridge, self._bridge.pipeline.counts
+        ready, reason = self.ready()
+        latencies = sorted(self._latencies)
+        return {
+            "version": __version__,
+            "instance": bridge.settings.instance,
+            "environment": bridge.settings.environment,
+            "started_at": _iso(self._started_at),
+            "uptime_seconds": round(time.monotonic() - self._started, 1),
+            "ready": ready,
+            "reason": reason,
+            "markets": [self._market(market) for market in bridge.pools],
+            "topics": [
+                {"topic": topic, "records": records, "bytes": self._bytes[topic]}
+                for topic, records in sorted(self._records.items())
+            ],
+            "buffer": {"bytes": bridge.publisher.buffered_bytes, "limit": bridge.publisher.limit_bytes},
+            "gaps": {
+                "open": counts.gaps_open,
+                "found": counts.gaps_found,
+                "recovered": counts.gap_events_recovered,
+            },
+            "dead_letters": counts.dead_letters,
+            "latency_ms": {"p50": _quantile(latencies, 0.5), "p99": _quantile(latencies, 0.99)},
+            "request_weight": self._weights(),
+            "lifecycle": list(bridge.lifecycle.newest),
+        }
+
+    def connections(self) -> list[ConnectionReport]:
+        """Return the answer of ``/connections``."""
+        now = time.time_ns() // 1000
+        return [
+            {
+                "id": view.connection_id,
+                "market": view.market,
+                "state": view.state,
+                "opened_at": _iso(datetime.fromtimestamp(view.opened_at / 1e6, UTC)),
+                "age_seconds": round((now - view.opened_at) / 1e6, 1) if view.opened_at else 0.0,
+                "messages": view.messages,
+                "streams": [
+                    {
+                        "name": state.stream.name,
+                        "channel": state.stream.channel,
+                        "frames": state.frames,
+                        "silent_seconds": round((now - state.last_received_at) / 1e6, 3)
+                        if state.last_received_at
+                        else None,
+                    }
+                    for state in self._states(view.connection_id)
+                ],
+            }
+            for pool in self._bridge.pools.values()
+            for view in pool.connections()
+        ]
+
+    def _states(self, connection_id: str) -> Iterable[StreamState]:
+        leg = self._bridge.pipeline.legs.get(int(connection_id, 16))
+        return leg.streams.values() if leg is not None else ()
+
+    def _market(self, market: Market) -> MarketStatus:
+        pool = self._bridge.pools[market]
+        views = pool.connections()
+        messages = self._by_market()[market]
+        first_at, first = self._rates[0] if self._rates else (self._started, Counter[str]())
+        span = max(0.001, time.monotonic() - first_at)
+        return {
+            "market": market,
+            "connections": len(views),
+            "streams": len(self._bridge.streams[market]),
+            "streams_live": len({name for view in views if view.state == "live" for name in view.streams}),
+            "messages": messages,
+            "messages_per_second": round((messages - first[market]) / span, 1),
+            "reconnects": self._reconnects[market],
+        }
+
+    def _by_market(self) -> Counter[Market]:
+        totals: Counter[Market] = Counter()
+        for (market, _), count in self._bridge.pipeline.counts.messages.items():
+            totals[market] += count
+        return totals
+
+    def _weights(self) -> dict[str, int]:
+        rest = self._bridge.rest
+        if rest is None:
+            return {}
+        return {name: budget.used for name, budget in rest.budgets.items()}
+
+
+def _iso(time_: datetime) -> str:
+    return time_.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    return round(values[min(len(values) - 1, int(len(values) * share))], 2) if values else None
