@@ -118,11 +118,11 @@ def test_half_a_pair_of_an_accounts_own_names_is_not_filled_up() -> None:
         ),
     ],
 )
-def test_two_answers_to_one_question_are_refused(more: str, says: str) -> None:
+def test_two_answers_to_one_question_are_refused(more: dict[str, str], says: str) -> None:
     """A value and a file, or a secret and a private key, contradict each other."""
     environ = {"BINANCE_PROD_API_KEY": KEY, "BINANCE_PROD_API_SECRET": SECRET}
     with pytest.raises(ConfigError) as caught:
-        resolve("prod", ["main"], environ | {f"BINANCE_PROD_{more}": __file__})
+        resolve("prod", ["main"], environ | more)
     assert says in str(caught.value)
 
 
