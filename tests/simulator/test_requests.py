@@ -47,15 +47,14 @@ async def test_errors_have_code_and_message(start: Start) -> None:
 
 async def test_too_much_weight_is_429_then_418(start: Start) -> None:
     """Beyond the minute's weight comes 429 with Retry-After; who goes on gets 418."""
-    async with start(spot_weight=10, refusals_before_ban=2, ban_seconds=77) as wire:
+    fixed = {"start_ms": 1_700_000_000_000}
+    async with start(fixed, spot_weight=10, refusals_before_ban=2, ban_seconds=77) as wire:
         wire.exchange.weight = 10
         replies = [await _get(wire, "spot", "/api/v3/trades") for _ in range(4)]
-    # the clock's minute may turn over once between the requests
-    statuses = [status for status, _, _ in replies]
-    assert statuses in ([200, 429, 429, 418], [200, 200, 429, 429])
-    refused = next(reply for reply in replies if reply[0] == 429)
-    assert refused[1]["code"] == -1003
-    assert 1 <= int(refused[2]["Retry-After"]) <= 60
+    assert [status for status, _, _ in replies] == [200, 429, 429, 418]
+    assert [body["code"] for _, body, _ in replies[1:]] == [-1003] * 3
+    assert 30 <= int(replies[1][2]["Retry-After"]) <= 40
+    assert 70 <= int(replies[3][2]["Retry-After"]) <= 77
 
 
 async def test_both_futures_markets_share_one_budget(start: Start) -> None:
