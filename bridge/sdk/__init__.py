@@ -1,0 +1,85 @@
+"""Consume what a bridge publishes: typed records, exact decimals, live and from any time.
+
+::
+
+    from bridge.sdk import connect
+
+    async with connect("localhost:9092", environment="prod") as client:
+        async for trade in client.trades("BTC/USDT", start="-15m"):  # history, then live, without a seam
+            print(trade.datetime, trade.side, trade.amount, trade.price)
+
+:mod:`bridge.sdk.sync` is the same without ``await``, for notebooks; :mod:`bridge.sdk.testing` feeds a client
+from a list or a file. docs/how-to/consume.md goes through all of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bridge.sdk.client import Client, Structure
+from bridge.sdk.reading import GapMarker, Records
+from bridge.sdk.record import Record
+from bridge.sdk.records import (
+    BidAsk,
+    DeadLetter,
+    FundingRate,
+    Gap,
+    Instrument,
+    Level,
+    Lifecycle,
+    Liquidation,
+    MarkPrice,
+    Ohlcv,
+    OrderBook,
+    Raw,
+    Ticker,
+    Trade,
+)
+from bridge.sdk.source import CaughtUp
+
+if TYPE_CHECKING:
+    from bridge.model import Environment
+
+__all__ = [
+    "BidAsk",
+    "CaughtUp",
+    "Client",
+    "DeadLetter",
+    "FundingRate",
+    "Gap",
+    "GapMarker",
+    "Instrument",
+    "Level",
+    "Lifecycle",
+    "Liquidation",
+    "MarkPrice",
+    "Ohlcv",
+    "OrderBook",
+    "Raw",
+    "Record",
+    "Records",
+    "Structure",
+    "Ticker",
+    "Trade",
+    "connect",
+]
+
+
+def connect(
+    bootstrap_servers: str, *, environment: Environment, timeout: float = 10, **kafka_options: Any
+) -> Client:
+    """Return a client for the records of one environment; use it with ``async with``.
+
+    Args:
+        bootstrap_servers: ``host:port``, several separated by commas.
+        environment: ``prod``, ``demo`` or ``testnet``.
+        timeout: seconds that Kafka may take to answer when a reading begins.
+        kafka_options: ``security_protocol``, ``sasl_mechanism``, ``sasl_username``, ``sasl_password``,
+            ``ssl_cafile``, ``ssl_certfile``, ``ssl_keyfile``, as in the bridge's own configuration.
+
+    Raises:
+        ConfigError: an option is unknown or wrong.
+    """
+    from bridge.sdk.kafka import KafkaSource, settings_of
+
+    return Client(KafkaSource(settings_of(bootstrap_servers, kafka_options), timeout), environment)

@@ -1,0 +1,360 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
+
+from bridge.errors import ConfigError, UsageError
+from bridge.model import ENVIRONMENTS, MARKETS
+from bridge.schema import structure as schema_of
+from bridge.sdk import records as r
+from bridge.sdk.reading import Filter, GapMarker, Records, channels_of, decoder
+from bridge.sdk.record import Record
+from bridge.sdk.source import CaughtUp, Request
+from bridge.sdk.times import milliseconds
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from bridge.model import Environment, Market
+    from bridge.sdk.source import Reading, Source
+    from bridge.sdk.times import When
+
+T = TypeVar("T", bound=Record)
+Symbols: TypeAlias = str | Iterable[str] | None
+_EXACTLY_TOPICS = {"lifecycle": "lifecycle", "gap": "gaps", "dead-letter": "dead-letter"}
+
+
+class Structure(Generic[T]):
+    """The records of one structure: call it to read them, ``client.trades("BTC/USDT", start="-15m")``."""
+
+    def __init__(self, client: Client, structure: str, class_: type[T]) -> None:
+        self._client, self._structure, self._class = client, structure, class_
+
+    @overload
+    def __call__(
+        self,
+        symbols: Symbols = None,
+        *,
+        start: When | None = None,
+        end: When | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+        late: str = "10m",
+        markers: Literal[False] = False,
+    ) -> Records[T]: ...
+
+    @overload
+    def __call__(
+        self,
+        symbols: Symbols = None,
+        *,
+        start: When | None = None,
+        end: When | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+        late: str = "10m",
+        markers: Literal[True],
+    ) -> Records[T | CaughtUp | GapMarker]: ...
+
+    def __call__(
+        self,
+        symbols: Symbols = None,
+        *,
+        start: When | None = None,
+        end: When | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+        late: str = "10m",
+        markers: bool = False,
+    ) -> Records[Any]:
+        """Return an asynchronous iterator of records.
+
+        Args:
+            symbols: unified symbols (``BTC/USDT``: only the partitions that can hold them are read) or exchange
+                symbols (``BTCUSDT``: all partitions are read; both spot and usdm may have it). None for all.
+            start: from when on; None is live, from now. Without ``end`` history runs into live with no seam.
+            end: up to when, exclusive; then the iteration ends.
+            market: ``spot``, ``usdm`` or ``coinm`` only.
+            channel: records of one channel only (``agg-trade``).
+            late: with ``end``: how long after it the topic is searched for records that were written late.
+            markers: let :class:`CaughtUp` (history has met live) and :class:`GapMarker` come between records.
+
+        Raises:
+            UsageError: an argument can't be understood.
+        """
+        return self._client.records(
+            self._structure,
+            symbols,
+            start=start,
+            end=end,
+            market=market,
+            channel=channel,
+            late=late,
+            markers=markers,
+        )
+
+    async def next(
+        self,
+        symbol: str,
+        *,
+        timeout: float | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+    ) -> T:
+        """Wait for the next record of ``symbol`` and return it.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                async with self(symbol, market=market, channel=channel) as records:
+                    async for record in records:
+                        return record
+        except TimeoutError:
+            raise TimeoutError(f"no {self._structure} of {symbol} came within {timeout:g} s") from None
+        raise UsageError(f"the source ended before a {self._structure} of {symbol} came")
+
+
+class Client:
+    """Reads what one bridge environment publishes. Made by :func:`bridge.sdk.connect`.
+
+    Args:
+        source: where the records come from.
+        environment: ``prod``, ``demo`` or ``testnet``.
+
+    Raises:
+        ConfigError: no such environment.
+    """
+
+    def __init__(self, source: Source, environment: Environment) -> None:
+        if environment not in ENVIRONMENTS:
+            raise ConfigError(f"environment is {environment!r}; it is one of {', '.join(ENVIRONMENTS)}")
+        self._source, self._environment = source, environment
+        self._decoder = decoder()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._readings: set[Reading] = set()
+        self._closing: set[asyncio.Future[None]] = set()
+
+    @property
+    def environment(self) -> Environment:
+        """The environment it reads."""
+        return self._environment
+
+    @property
+    def trades(self) -> Structure[r.Trade]:
+        """Public trades and aggregate trades; ``channel="trade"`` or ``"agg-trade"`` tells them apart."""
+        return Structure(self, "trade", r.Trade)
+
+    @property
+    def tickers(self) -> Structure[r.Ticker]:
+        """Statistics of rolling windows."""
+        return Structure(self, "ticker", r.Ticker)
+
+    @property
+    def ohlcv(self) -> Structure[r.Ohlcv]:
+        """Candles, as they grow and when they close (``closed``); all timeframes."""
+        return Structure(self, "ohlcv", r.Ohlcv)
+
+    @property
+    def order_books(self) -> Structure[r.OrderBook]:
+        """Snapshots and deltas of order books, as published."""
+        return Structure(self, "order-book", r.OrderBook)
+
+    @property
+    def bids_asks(self) -> Structure[r.BidAsk]:
+        """Best bid and ask, at each change."""
+        return Structure(self, "bid-ask", r.BidAsk)
+
+    @property
+    def mark_prices(self) -> Structure[r.MarkPrice]:
+        """Mark and index prices."""
+        return Structure(self, "mark-price", r.MarkPrice)
+
+    @property
+    def funding_rates(self) -> Structure[r.FundingRate]:
+        """Funding rates of perpetual contracts."""
+        return Structure(self, "funding-rate", r.FundingRate)
+
+    @property
+    def liquidations(self) -> Structure[r.Liquidation]:
+        """Forced orders."""
+        return Structure(self, "liquidation", r.Liquidation)
+
+    @property
+    def markets(self) -> Structure[r.Instrument]:
+        """Instruments, at the bridge's start and at each change."""
+        return Structure(self, "market", r.Instrument)
+
+    @property
+    def gaps(self) -> Structure[r.Gap]:
+        """What is missing, and what became of it."""
+        return Structure(self, "gap", r.Gap)
+
+    def lifecycle(self, *, start: When | None = None, end: When | None = None) -> Records[r.Lifecycle]:
+        """Return what happened to bridges and their connections."""
+        return self.records("lifecycle", start=start, end=end)
+
+    def dead_letters(self, *, start: When | None = None, end: When | None = None) -> Records[r.DeadLetter]:
+        """Return what could not go on its way, with the reason."""
+        return self.records("dead-letter", start=start, end=end)
+
+    def raw(
+        self,
+        market: Market,
+        channel: str,
+        symbols: Symbols = None,
+        *,
+        start: When | None = None,
+        end: When | None = None,
+    ) -> Records[r.Raw]:
+        """Return messages exactly as the exchange sent them.
+
+        Args:
+            market: ``spot``, ``usdm`` or ``coinm``.
+            channel: the channel (``agg-trade``), or ``api`` for answers to requests.
+            symbols: exchange symbols (``BTCUSDT``), or stream names where a stream has no symbol; None for all.
+            start: as for :class:`Structure`.
+            end: as for :class:`Structure`.
+        """
+        _check_market(market)
+        wanted = _symbols(symbols)
+        unified = next((s for s in wanted or () if "/" in s), None)
+        if unified is not None:
+            raise UsageError(
+                f"raw topics are keyed by exchange symbol; give that (BTCUSDT) instead of {unified!r}"
+            )
+        request = Request(
+            topics=(self.topic("raw", market, channel),),
+            keys=None if wanted is None else frozenset(s.encode() for s in wanted),
+            start=start,
+            end=end,
+        )
+        return self._records(request, Filter())
+
+    def records(
+        self,
+        structure: str,
+        symbols: Symbols = None,
+        *,
+        start: When | None = None,
+        end: When | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+        late: str = "10m",
+        markers: bool = False,
+    ) -> Records[Any]:
+        """Return records of any structure by its name (``trade``); for the arguments see :class:`Structure`.
+
+        Raises:
+            UsageError: no such structure, or an argument can't be understood.
+        """
+        topic, unified = self._topic_of(structure), schema_of(structure).unified
+        wanted = _symbols(symbols)
+        if wanted is not None and structure == "lifecycle":
+            raise UsageError("lifecycle records have no symbol; leave symbols out")
+        if market is not None:
+            _check_market(market)
+        for name, when in (("start", start), ("end", end)):
+            if when is not None:
+                milliseconds(when, now=0, what=name)
+        gap_channels = channels_of(structure) if markers and unified else None
+        keyed_by_symbol = unified or structure == "gap"
+        by_key = keyed_by_symbol and wanted is not None and all("/" in symbol for symbol in wanted)
+        request = Request(
+            topics=(topic,) if gap_channels is None else (topic, self.topic("gaps")),
+            keys=frozenset(s.encode() for s in wanted or ()) if by_key else None,
+            start=start,
+            end=end,
+            late=milliseconds(f"+{late}", now=0, what="late"),
+        )
+        filter_ = Filter(symbols=wanted, market=market, channel=channel, gap_channels=gap_channels)
+        return self._records(request, filter_, markers=markers)
+
+    async def watch_trade(
+        self, symbol: str, *, timeout: float | None = None, market: Market | None = None
+    ) -> r.Trade:
+        """Wait for the next trade of ``symbol``; TimeoutError after ``timeout`` seconds."""
+        return await self.trades.next(symbol, timeout=timeout, market=market)
+
+    async def watch_ticker(
+        self, symbol: str, *, timeout: float | None = None, market: Market | None = None
+    ) -> r.Ticker:
+        """Wait for the next ticker of ``symbol``; TimeoutError after ``timeout`` seconds."""
+        return await self.tickers.next(symbol, timeout=timeout, market=market)
+
+    async def watch_bid_ask(
+        self, symbol: str, *, timeout: float | None = None, market: Market | None = None
+    ) -> r.BidAsk:
+        """Wait for the next best bid and ask of ``symbol``; TimeoutError after ``timeout`` seconds."""
+        return await self.bids_asks.next(symbol, timeout=timeout, market=market)
+
+    async def watch_mark_price(
+        self, symbol: str, *, timeout: float | None = None, market: Market | None = None
+    ) -> r.MarkPrice:
+        """Wait for the next mark price of ``symbol``; TimeoutError after ``timeout`` seconds."""
+        return await self.mark_prices.next(symbol, timeout=timeout, market=market)
+
+    def topic(self, *parts: str) -> str:
+        """Return the name of a topic of this environment: ``topic("unified", "trade")``."""
+        return ".".join(("binance", self._environment, *parts))
+
+    def _topic_of(self, structure: str) -> str:
+        schema = schema_of(structure)
+        if structure == "raw":
+            raise UsageError(
+                "raw records lie in a topic per market and channel; use client.raw(market, channel)"
+            )
+        return self.topic("unified", structure) if schema.unified else self.topic(_EXACTLY_TOPICS[structure])
+
+    def _records(self, request: Request, filter_: Filter, *, markers: bool = False) -> Records[Any]:
+        reading = self._source.read(request)
+        records: Records[Any] = Records(reading, self._decoder, filter_, markers=markers)
+        self._readings.add(reading)
+        weakref.finalize(records, self._abandon, reading).atexit = False
+        return records
+
+    def _abandon(self, reading: Reading) -> None:
+        """Close ``reading``, whose iterator nobody holds any more."""
+        if self._loop is not None and not self._loop.is_closed() and reading in self._readings:
+            self._loop.call_soon_threadsafe(self._close_soon, reading)
+
+    def _close_soon(self, reading: Reading) -> None:
+        self._readings.discard(reading)
+        task = asyncio.ensure_future(reading.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        """Stop every reading and close the connections."""
+        while self._readings:
+            await self._readings.pop().close()
+        await asyncio.gather(*self._closing)
+        await self._source.close()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _symbols(symbols: Symbols) -> frozenset[str] | None:
+    if symbols is None:
+        return None
+    wanted = frozenset((symbols,) if isinstance(symbols, str) else symbols)
+    if not wanted or not all(wanted):
+        raise UsageError("symbols is empty; give one symbol, several, or None for all")
+    return wanted
+
+
+def _check_market(market: str) -> None:
+    if market not in MARKETS:
+        raise UsageError(f"market is {market!r}; it is one of {', '.join(MARKETS)}")

@@ -1,0 +1,218 @@
+"""From Kafka records to typed ones: filters, the fence against late writers, markers."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+import msgspec
+
+from bridge import contracts
+from bridge.core.wire import Decoder
+from bridge.errors import DecodeError
+from bridge.schema import schemas
+from bridge.sdk.records import TYPES, Envelope, Gap, Raw
+from bridge.sdk.source import CaughtUp, Fetched
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from bridge.core.schema import Schema
+    from bridge.sdk.record import Record
+    from bridge.sdk.source import Reading
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class GapMarker:
+    """A stretch that is missing, or news of one, at about the place where it is missing.
+
+    Attributes:
+        gap: the gap record.
+    """
+
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which of the records read are wanted; None wants all.
+
+    Attributes:
+        symbols: unified or exchange symbols.
+        market: the market.
+        channel: the channel.
+        gap_channels: where markers are asked for: the channels whose gaps concern the reader.
+    """
+
+    symbols: frozenset[str] | None = None
+    market: str | None = None
+    channel: str | None = None
+    gap_channels: frozenset[str] | None = None
+
+    def wants(self, record: Record) -> bool:
+        """Return whether ``record`` is wanted."""
+        if self.market is not None and getattr(record, "market", None) != self.market:
+            return False
+        if self.channel is not None and getattr(record, "channel", None) != self.channel:
+            return False
+        if self.symbols is None:
+            return True
+        return any(getattr(record, name, None) in self.symbols for name in ("symbol", "exchangeSymbol"))
+
+
+class Fence:
+    """Finds what a writer wrote after another had taken its place.
+
+    Each take-over of a shard raises ``writerEpoch``. A live record with a lower epoch than one seen before of the
+    same topic, key and channel comes from a writer that did not know yet. Backfill and replay write old
+    stretches on purpose, so their records pass.
+    """
+
+    def __init__(self) -> None:
+        self._epochs: dict[tuple[str, bytes | None, str], int] = {}
+        self.dropped = 0
+
+    def passes(self, fetched: Fetched, record: Record) -> bool:
+        """Return whether ``record`` is to be kept; count it if not."""
+        if isinstance(record, Envelope):
+            if record.origin in {"backfill", "replay"}:
+                return True
+        elif not isinstance(record, Raw) or record.kind != "stream":
+            return True
+        identity = (fetched.topic, fetched.key, record.channel)
+        epoch = self._epochs.get(identity, 0)
+        if record.writerEpoch < epoch:
+            self.dropped += 1
+            return False
+        if record.writerEpoch > epoch:
+            self._epochs[identity] = record.writerEpoch
+        return True
+
+
+class Records(Generic[T]):
+    """An asynchronous iterator of typed records, and of markers where they were asked for.
+
+    Of one key the records come in the exchange's order. Between keys there is no order: partitions are read side
+    by side. It opens on the first record asked for; :meth:`ready` opens it before. It closes at the end of
+    ``async with``, by :meth:`aclose`, or when nobody holds it any more.
+    """
+
+    def __init__(self, reading: Reading, decoder: Decoder, filter_: Filter, *, markers: bool = False) -> None:
+        self._reading, self._decoder, self._filter, self._markers = reading, decoder, filter_, markers
+        self._fence = Fence()
+        self._queue: deque[Fetched | CaughtUp] = deque()
+        self._opened = self._ended = False
+
+    @property
+    def dropped(self) -> int:
+        """Records left out so far because a later writer had taken over (lower ``writerEpoch``)."""
+        return self._fence.dropped
+
+    async def ready(self) -> Self:
+        """Fix where reading begins: whatever is written from now on will come.
+
+        Raises:
+            TopicMismatch: the topic does not exist.
+            KafkaUnavailable: no broker answers.
+        """
+        if not self._opened and not self._ended:
+            await self._reading.open()
+            self._opened = True
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while True:
+            while self._queue:
+                item = self._item(self._queue.popleft())
+                if item is not None:
+                    return cast("T", item)
+            if not await self._fill():
+                raise StopAsyncIteration
+
+    async def batch(self) -> list[T]:
+        """Wait for records and return all that have come; an empty list is the end."""
+        while True:
+            found: list[Any] = []
+            while self._queue:
+                item = self._item(self._queue.popleft())
+                if item is not None:
+                    found.append(item)
+            if found or not await self._fill():
+                return found
+
+    async def _fill(self) -> bool:
+        if self._ended:
+            return False
+        await self.ready()
+        self._queue.extend(await self._reading.fetch())
+        if not self._queue:
+            await self.aclose()
+        return not self._ended
+
+    def _item(self, fetched: Fetched | CaughtUp) -> Record | GapMarker | CaughtUp | None:
+        if isinstance(fetched, CaughtUp):
+            return fetched if self._markers else None
+        if fetched.value is None:
+            return None
+        record = decode(self._decoder, fetched)
+        if isinstance(record, Gap) and self._filter.gap_channels is not None:
+            concerned = record.channel.partition("@")[0].partition("_")[0] in self._filter.gap_channels
+            return GapMarker(record) if concerned and self._filter.wants(record) else None
+        if not self._filter.wants(record) or not self._fence.passes(fetched, record):
+            return None
+        return record
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        if not self._ended:
+            self._ended = True
+            self._queue.clear()
+            await self._reading.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.ready()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def decoder(ids: Mapping[int, Schema] | None = None) -> Decoder:
+    """Return a decoder of all structures into the classes of :mod:`bridge.sdk.records`."""
+    return Decoder(schemas().values(), TYPES, ids)
+
+
+def decode(decoder: Decoder, fetched: Fetched) -> Record:
+    """Return the typed record in ``fetched``.
+
+    Raises:
+        DecodeError: it is none; names the topic, the partition and the offset.
+    """
+    assert fetched.value is not None
+    try:
+        record: Record = decoder.decode(fetched.value)
+    except DecodeError as error:
+        raise DecodeError(
+            f"{fetched.topic}, partition {fetched.partition}, offset {fetched.offset}: {error}"
+        ) from error
+    return record
+
+
+@cache
+def channels_of(structure: str) -> frozenset[str]:
+    """Return the channels whose messages become records of ``structure``."""
+    found = set()
+    for name, text in contracts.texts("topics/streams", ".yaml"):
+        declared = msgspec.yaml.decode(text)
+        if any(record["structure"] == structure for record in declared.get("records", ())):
+            found.add(name.partition(".")[0])
+    return frozenset(found)

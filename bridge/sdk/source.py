@@ -1,0 +1,94 @@
+"""The port between the SDK and where records come from: a Kafka cluster, or a list in a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.sdk.times import When
+
+
+class Fetched(NamedTuple):
+    """One Kafka record.
+
+    Attributes:
+        topic: its topic.
+        partition: its partition.
+        offset: its place there.
+        timestamp: milliseconds: the event's time at the exchange where it has one, else of receipt.
+        key: its key.
+        value: its value; None deletes the key in a compacted topic.
+        headers: its headers.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """History has met live: what follows was written after the reading began.
+
+    Attributes:
+        at: milliseconds since the epoch when it was noticed.
+    """
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to read.
+
+    Attributes:
+        topics: the topics; all must exist.
+        keys: the record keys wanted; only partitions that can hold them are read. None means all.
+        start: from when on, or None for live from now.
+        end: up to when (exclusive), or None for going on live.
+        late: milliseconds: how much later than its own time a record may have been written and still be found
+            by a reading that has an end. What a gap's backfill brings comes late.
+    """
+
+    topics: tuple[str, ...]
+    keys: frozenset[bytes] | None = None
+    start: When | None = None
+    end: When | None = None
+    late: int = 600_000
+
+
+class Reading(Protocol):
+    """One reading under way."""
+
+    async def open(self) -> None:
+        """Fix where to read from; what is written after is read.
+
+        Where it raises, nothing is left open, and it can be tried again.
+
+        Raises:
+            TopicMismatch: a topic does not exist.
+            KafkaUnavailable: no broker answers.
+        """
+
+    async def fetch(self) -> Sequence[Fetched | CaughtUp]:
+        """Wait for records and return them, each key's in order; none at all means that the end is there."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+
+class Source(Protocol):
+    """Where a client's records come from."""
+
+    def read(self, request: Request) -> Reading:
+        """Return a reading, not yet open."""
+
+    async def close(self) -> None:
+        """Let go of everything."""

@@ -1,0 +1,258 @@
+"""The SDK without ``await``: for notebooks and scripts.
+
+::
+
+    from bridge.sdk.sync import connect
+
+    with connect("localhost:9092", environment="prod") as client:
+        for trade in client.trades("BTC/USDT", start="-1h", end="now"):
+            print(trade.price)
+
+A thread of the client's own runs the asynchronous one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
+
+from bridge import sdk
+from bridge.sdk.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import TracebackType
+
+    from bridge.model import Environment, Market
+    from bridge.sdk import records as r
+    from bridge.sdk.client import Symbols
+    from bridge.sdk.reading import GapMarker
+    from bridge.sdk.source import CaughtUp
+    from bridge.sdk.times import When
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
+
+
+class Records(Generic[T]):
+    """An iterator of typed records; see :class:`bridge.sdk.Records`."""
+
+    def __init__(self, records: sdk.Records[T], loop: _Loop) -> None:
+        self._records, self._loop = records, loop
+        self._batch: deque[T] = deque()
+
+    @property
+    def dropped(self) -> int:
+        """Records left out so far because a later writer had taken over (lower ``writerEpoch``)."""
+        return self._records.dropped
+
+    def ready(self) -> Self:
+        """Fix where reading begins: whatever is written from now on will come."""
+        self._loop.run(self._records.ready())
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        if not self._batch:
+            self._batch.extend(self._loop.run(self._records.batch()))
+        if not self._batch:
+            raise StopIteration
+        return self._batch.popleft()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._batch.clear()
+        self._loop.run(self._records.aclose())
+
+
+class Structure(Generic[R]):
+    """The records of one structure; see :class:`bridge.sdk.Structure` for the arguments."""
+
+    def __init__(self, structure: sdk.Structure[R], loop: _Loop) -> None:
+        self._structure, self._loop = structure, loop
+
+    @overload
+    def __call__(
+        self,
+        symbols: Symbols = None,
+        *,
+        start: When | None = None,
+        end: When | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+        late: str = "10m",
+        markers: Literal[False] = False,
+    ) -> Records[R]: ...
+
+    @overload
+    def __call__(
+        self,
+        symbols: Symbols = None,
+        *,
+        start: When | None = None,
+        end: When | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+        late: str = "10m",
+        markers: Literal[True],
+    ) -> Records[R | CaughtUp | GapMarker]: ...
+
+    def __call__(self, symbols: Symbols = None, *, markers: Any = False, **options: Any) -> Records[Any]:
+        """Return an iterator of records; for the arguments see :class:`bridge.sdk.Structure`."""
+        return self._loop.call(lambda: self._structure(symbols, markers=markers, **options))
+
+    def next(
+        self,
+        symbol: str,
+        *,
+        timeout: float | None = None,
+        market: Market | None = None,
+        channel: str | None = None,
+    ) -> R:
+        """Wait for the next record of ``symbol`` and return it; TimeoutError after ``timeout`` seconds."""
+        return self._loop.run(self._structure.next(symbol, timeout=timeout, market=market, channel=channel))
+
+
+class Client:
+    """Reads what one bridge environment publishes; see :class:`bridge.sdk.Client`."""
+
+    def __init__(self, client: sdk.Client) -> None:
+        self._client = client
+        self._loop = _Loop()
+
+    @property
+    def trades(self) -> Structure[r.Trade]:
+        """Public trades and aggregate trades."""
+        return Structure(self._client.trades, self._loop)
+
+    @property
+    def tickers(self) -> Structure[r.Ticker]:
+        """Statistics of rolling windows."""
+        return Structure(self._client.tickers, self._loop)
+
+    @property
+    def ohlcv(self) -> Structure[r.Ohlcv]:
+        """Candles."""
+        return Structure(self._client.ohlcv, self._loop)
+
+    @property
+    def order_books(self) -> Structure[r.OrderBook]:
+        """Snapshots and deltas of order books."""
+        return Structure(self._client.order_books, self._loop)
+
+    @property
+    def bids_asks(self) -> Structure[r.BidAsk]:
+        """Best bid and ask."""
+        return Structure(self._client.bids_asks, self._loop)
+
+    @property
+    def mark_prices(self) -> Structure[r.MarkPrice]:
+        """Mark and index prices."""
+        return Structure(self._client.mark_prices, self._loop)
+
+    @property
+    def funding_rates(self) -> Structure[r.FundingRate]:
+        """Funding rates."""
+        return Structure(self._client.funding_rates, self._loop)
+
+    @property
+    def liquidations(self) -> Structure[r.Liquidation]:
+        """Forced orders."""
+        return Structure(self._client.liquidations, self._loop)
+
+    @property
+    def markets(self) -> Structure[r.Instrument]:
+        """Instruments."""
+        return Structure(self._client.markets, self._loop)
+
+    @property
+    def gaps(self) -> Structure[r.Gap]:
+        """What is missing, and what became of it."""
+        return Structure(self._client.gaps, self._loop)
+
+    def lifecycle(self, **times: When | None) -> Records[r.Lifecycle]:
+        """Return what happened to bridges and their connections (``start``, ``end``)."""
+        return self._loop.call(lambda: self._client.lifecycle(**times))
+
+    def dead_letters(self, **times: When | None) -> Records[r.DeadLetter]:
+        """Return what could not go on its way (``start``, ``end``)."""
+        return self._loop.call(lambda: self._client.dead_letters(**times))
+
+    def raw(
+        self, market: Market, channel: str, symbols: Symbols = None, **times: When | None
+    ) -> Records[r.Raw]:
+        """Return messages exactly as the exchange sent them (``start``, ``end``)."""
+        return self._loop.call(lambda: self._client.raw(market, channel, symbols, **times))
+
+    def records(self, structure: str, symbols: Symbols = None, **options: Any) -> Records[Any]:
+        """Return records of any structure by its name."""
+        return self._loop.call(lambda: self._client.records(structure, symbols, **options))
+
+    def watch_ticker(
+        self, symbol: str, *, timeout: float | None = None, market: Market | None = None
+    ) -> r.Ticker:
+        """Wait for the next ticker of ``symbol``; TimeoutError after ``timeout`` seconds."""
+        return self.tickers.next(symbol, timeout=timeout, market=market)
+
+    def close(self) -> None:
+        """Stop every reading, close the connections and end the thread."""
+        self._loop.stop(self._client.aclose())
+
+    def __enter__(self) -> Self:
+        self._loop.start()
+        self._loop.run(self._client.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(bootstrap_servers: str, *, environment: Environment, **options: Any) -> Client:
+    """Return a client; use it with ``with``. For the arguments see :func:`bridge.sdk.connect`."""
+    return Client(sdk.connect(bootstrap_servers, environment=environment, **options))
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bridge-sdk", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run ``coroutine`` there and wait for what it returns; Ctrl-C cancels it."""
+        assert self._loop is not None, "use the client with `with`"
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def call(self, make: Any) -> Records[Any]:
+        return Records(make(), self)
+
+    def stop(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run ``last`` and end the thread."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            last.close()
+            return
+        try:
+            self.run(last)
+        finally:
+            self._loop = self._thread = None
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
