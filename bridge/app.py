@@ -18,10 +18,10 @@ from bridge.binance.hosts import hosts_of
 from bridge.binance.pool import ConnectionPool, attempt_budget
 from bridge.binance.rest import RestClient
 from bridge.catalogue import TopicNames, catalogue
-from bridge.config import kafka_settings, unsupported
+from bridge.config import kafka_settings, require_runnable, set_aside
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
-from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
+from bridge.errors import DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
 from bridge.http import HttpEndpoint
 from bridge.kafka import topics as kafka_topics
 from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
@@ -63,11 +63,9 @@ class Bridge:
     """One bridge process: everything between Binance and Kafka."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry | None = None) -> None:
-        problems = unsupported(settings)
-        if problems:
-            raise ConfigError("; ".join(problems))
-        if not settings.subscriptions:
-            raise ConfigError("subscriptions is missing; name at least one market, its symbols and channels")
+        require_runnable(settings)
+        for sentence in set_aside(settings):
+            log.warning("%s", sentence)
         self.settings = settings
         self.telemetry = telemetry or Telemetry()
         self.names = TopicNames(settings.environment)

@@ -315,7 +315,7 @@ class Settings(BaseSettings):
     subscriptions: tuple[Subscription, ...] = ()
     """What to read."""
     accounts: tuple[Account, ...] = ()
-    """Accounts whose private events to read (not supported in this version)."""
+    """Accounts whose private events to read (set aside with a warning in this version)."""
     endpoints: Endpoints = Endpoints()
     """Where to reach the markets, other than at Binance."""
     allow_insecure: bool = False
@@ -487,8 +487,6 @@ def _text(path: Path | None) -> str | None:
 def unsupported(settings: Settings) -> list[str]:
     """Return one sentence for each setting that this version understands but cannot carry out yet."""
     found = []
-    if settings.accounts:
-        found.append(f"accounts: private events are not supported {_HELD_BACK}; remove the key")
     if settings.delivery == "exactly_once":
         found.append(f"delivery: exactly_once is not supported {_HELD_BACK}; use at_least_once")
     if settings.schema_registry.url is not None:
@@ -496,6 +494,12 @@ def unsupported(settings: Settings) -> list[str]:
     if settings.spool.directory is not None:
         found.append(f"spool.directory: a spool is not supported {_HELD_BACK}; set it to null")
     return found
+
+
+def set_aside(settings: Settings) -> list[str]:
+    """Return one sentence for each setting that a run goes on without, to be said loudly at its start."""
+    names = ", ".join(f"{account.name} on {account.market}" for account in settings.accounts)
+    return [f"accounts: private events ({names}) are not read {_HELD_BACK}"] if names else []
 
 
 def require_runnable(settings: Settings) -> None:

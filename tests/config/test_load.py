@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bridge import config
-from bridge.config import Settings, kafka_settings, load, require_runnable, unsupported
+from bridge.config import Settings, kafka_settings, load, require_runnable, set_aside, unsupported
 from bridge.errors import ConfigError
 
 # Section 7 of the contract with the outside, word for word.
@@ -247,7 +247,8 @@ def test_what_is_not_supported_yet_loads_and_is_named(tmp_path: Path) -> None:
     }
     settings = load(written(tmp_path, content), {})
     keys = {sentence.partition(":")[0] for sentence in unsupported(settings)}
-    assert keys == {"delivery", "schema_registry.url", "spool.directory", "accounts"}
+    assert keys == {"delivery", "schema_registry.url", "spool.directory"}
+    assert set_aside(settings) == ["accounts: private events (main on spot) are not read in this version"]
     with pytest.raises(ConfigError, match="delivery: exactly_once is not supported in this version"):
         require_runnable(settings)
 
