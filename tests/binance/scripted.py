@@ -219,8 +219,12 @@ class Story:
 @contextlib.asynccontextmanager
 async def rest_server(handler):
     """Serve ``handler`` (request to response) on every path; yield the base URL."""
+
+    async def answer(request):
+        return await handler(request)
+
     app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", handler)
+    app.router.add_route("*", "/{tail:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
