@@ -43,7 +43,7 @@ class Structure(Generic[T]):
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
-        late: str = "10m",
+        late: str = "1h",
         markers: Literal[False] = False,
     ) -> Records[T]: ...
 
@@ -56,7 +56,7 @@ class Structure(Generic[T]):
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
-        late: str = "10m",
+        late: str = "1h",
         markers: Literal[True],
     ) -> Records[T | CaughtUp | GapMarker]: ...
 
@@ -68,7 +68,7 @@ class Structure(Generic[T]):
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
-        late: str = "10m",
+        late: str = "1h",
         markers: bool = False,
     ) -> Records[Any]:
         """Return an asynchronous iterator of records.
@@ -80,7 +80,8 @@ class Structure(Generic[T]):
             end: up to when, exclusive; then the iteration ends.
             market: ``spot``, ``usdm`` or ``coinm`` only.
             channel: records of one channel only (``agg-trade``).
-            late: with ``end``: how long after it the topic is searched for records that were written late.
+            late: with ``end``: how long after it the topic is searched for records that were written late, as a
+                gap's backfill is (``"1h"``); ``"all"`` searches to the topic's present end.
             markers: let :class:`CaughtUp` (history has met live) and :class:`GapMarker` come between records.
 
         Raises:
@@ -245,7 +246,7 @@ class Client:
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
-        late: str = "10m",
+        late: str = "1h",
         markers: bool = False,
     ) -> Records[Any]:
         """Return records of any structure by its name (``trade``); for the arguments see :class:`Structure`.
@@ -259,9 +260,6 @@ class Client:
             raise UsageError("lifecycle records have no symbol; leave symbols out")
         if market is not None:
             _check_market(market)
-        for name, when in (("start", start), ("end", end)):
-            if when is not None:
-                milliseconds(when, now=0, what=name)
         gap_channels = channels_of(structure) if markers and unified else None
         keyed_by_symbol = unified or structure == "gap"
         by_key = keyed_by_symbol and wanted is not None and all("/" in symbol for symbol in wanted)
@@ -270,7 +268,7 @@ class Client:
             keys=frozenset(s.encode() for s in wanted or ()) if by_key else None,
             start=start,
             end=end,
-            late=milliseconds(f"+{late}", now=0, what="late"),
+            late=None if late == "all" else milliseconds(f"+{late}", now=0, what="late"),
         )
         filter_ = Filter(symbols=wanted, market=market, channel=channel, gap_channels=gap_channels)
         return self._records(request, filter_, markers=markers)
@@ -312,6 +310,9 @@ class Client:
         return self.topic("unified", structure) if schema.unified else self.topic(_EXACTLY_TOPICS[structure])
 
     def _records(self, request: Request, filter_: Filter, *, markers: bool = False) -> Records[Any]:
+        for name, when in (("start", request.start), ("end", request.end)):
+            if when is not None:
+                milliseconds(when, now=0, what=name)
         reading = self._source.read(request)
         records: Records[Any] = Records(reading, self._decoder, filter_, markers=markers)
         self._readings.add(reading)

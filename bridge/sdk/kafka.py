@@ -124,9 +124,10 @@ class KafkaReading:
             read_committed=True,
         )
 
-    def _stop(self, end_ms: int) -> int:
+    def _stop(self, end_ms: int) -> End:
         """Return the end to ask the reader for: it looks a little further by itself, ``late`` may be more."""
-        return end_ms + max(0, self._request.late - DISORDER_MS)
+        late = self._request.late
+        return "now" if late is None else end_ms + max(0, late - DISORDER_MS)
 
     async def fetch(self) -> Sequence[Fetched | CaughtUp]:
         """Return the next records; see :meth:`bridge.sdk.source.Reading.fetch`."""

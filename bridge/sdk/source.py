@@ -54,14 +54,14 @@ class Request:
         start: from when on, or None for live from now.
         end: up to when (exclusive), or None for going on live.
         late: milliseconds: how much later than its own time a record may have been written and still be found
-            by a reading that has an end. What a gap's backfill brings comes late.
+            by a reading that has an end. What a gap's backfill brings comes late. None searches everything.
     """
 
     topics: tuple[str, ...]
     keys: frozenset[bytes] | None = None
     start: When | None = None
     end: When | None = None
-    late: int = 600_000
+    late: int | None = 3_600_000
 
 
 class Reading(Protocol):

@@ -84,7 +84,7 @@ class Structure(Generic[R]):
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
-        late: str = "10m",
+        late: str = "1h",
         markers: Literal[False] = False,
     ) -> Records[R]: ...
 
@@ -97,7 +97,7 @@ class Structure(Generic[R]):
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
-        late: str = "10m",
+        late: str = "1h",
         markers: Literal[True],
     ) -> Records[R | CaughtUp | GapMarker]: ...
 
