@@ -7,11 +7,13 @@ import ssl
 import pytest
 import trustme
 from websockets.asyncio.server import serve
+from websockets.datastructures import Headers
 from websockets.http11 import Response
+from websockets.utils import accept_key
 
 from bridge.binance.transport import OpenFailed, opener
 from bridge.errors import ConnectionLost
-from tests.binance.scripted import Exchange, quick, until
+from tests.binance.scripted import Exchange, quick, raw_server, until
 
 
 class Inbox:
@@ -187,33 +189,23 @@ async def test_a_single_frame_over_the_limit_ends_the_connection_with_1009(open_
 
 async def test_closing_a_peer_that_does_not_answer_is_bounded(open_):
     """A peer that never answers the close is cut off after the time given."""
-    held = asyncio.Event()
 
     async def deaf(reader, writer):
-        request = await reader.readuntil(b"\r\n\r\n")
-        key = next(
-            line.split(b": ")[1]
-            for line in request.split(b"\r\n")
-            if line.lower().startswith(b"sec-websocket-key")
-        )
-        from websockets.utils import accept_key
-
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = next(line.split(": ")[1] for line in request.split("\r\n") if "-websocket-key" in line.lower())
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept_key(key.decode()).encode() + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
         )
-        await held.wait()
-        writer.close()
+        while await reader.read(1000):
+            pass
 
-    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
     inbox = Inbox()
-    url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream"
-    transport = await open_(url, inbox, quick(close_seconds=0.1), None)
-    async with asyncio.timeout(2):
-        await transport.close(1000, "bye")
+    async with raw_server(deaf) as port:
+        transport = await open_(f"ws://127.0.0.1:{port}/stream", inbox, quick(close_seconds=0.1), None)
+        async with asyncio.timeout(2):
+            await transport.close(1000, "bye")
     assert len(inbox.ends) == 1
-    held.set()
-    server.close()
 
 
 async def test_aborting_ends_at_once(open_, exchange):
@@ -235,8 +227,6 @@ async def test_aborting_ends_at_once(open_, exchange):
 )
 async def test_a_refused_handshake_tells_status_and_retry_after(open_, exchange, status, headers, expected):
     """What the host said reaches back-off."""
-    from websockets.datastructures import Headers
-
     exchange.statuses = [Response(status, "no", Headers([*headers, ("Content-Length", "0")]), b"")]
     with pytest.raises(OpenFailed) as raised:
         await open_(exchange.url + "/stream", Inbox(), quick(), None)
@@ -246,8 +236,6 @@ async def test_a_refused_handshake_tells_status_and_retry_after(open_, exchange,
 
 async def test_redirects_are_not_followed(open_, exchange):
     """A redirect is a refusal like any other; nobody calls at its target."""
-    from websockets.datastructures import Headers
-
     headers = Headers([("Location", exchange.url + "/elsewhere"), ("Content-Length", "0")])
     exchange.statuses = [Response(302, "Found", headers, b"")]
     with pytest.raises(OpenFailed):
@@ -273,11 +261,13 @@ async def test_compression_is_not_offered_and_the_bridge_names_itself(open_, exc
 
 async def test_nobody_listening_and_no_handshake_in_time_fail_to_open(open_):
     """A closed port and a server that says nothing are both told as failures."""
-    server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(OpenFailed):
-        await open_(f"ws://127.0.0.1:{port}/stream", Inbox(), quick(open_seconds=0.2), None)
-    server.close()
+
+    async def say_nothing(reader, _writer):
+        await reader.read(-1)
+
+    async with raw_server(say_nothing) as port:
+        with pytest.raises(OpenFailed):
+            await open_(f"ws://127.0.0.1:{port}/stream", Inbox(), quick(open_seconds=0.2), None)
     with pytest.raises(OpenFailed):
         await open_(f"ws://127.0.0.1:{port}/stream", Inbox(), quick(), None)
 
@@ -306,22 +296,20 @@ async def test_a_cancelled_opening_leaves_no_connection(open_):
     """Stopping in the middle of a handshake leaves no socket and no task behind."""
     came, gone = asyncio.Event(), asyncio.Event()
 
-    async def slow(reader, writer):
+    async def slow(reader, _writer):
         came.set()
         while await reader.read(1000):
             pass
         gone.set()
-        writer.close()
 
-    server = await asyncio.start_server(slow, "127.0.0.1", 0)
-    url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream"
-    opening = asyncio.ensure_future(open_(url, Inbox(), quick(open_seconds=0.5), None))
-    await came.wait()
-    opening.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await opening
-    await asyncio.wait_for(gone.wait(), 2)
-    server.close()
+    async with raw_server(slow) as port:
+        url = f"ws://127.0.0.1:{port}/stream"
+        opening = asyncio.ensure_future(open_(url, Inbox(), quick(open_seconds=0.5), None))
+        await came.wait()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await asyncio.wait_for(gone.wait(), 2)
 
 
 async def test_libraries_never_log_below_warning(open_, exchange, caplog):
