@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("bridge")
 
 _DATA = b'{"stream":"'
-_CONTROL_STREAM = b"!s"  # !serverShutdown comes in the wrapper of data
+_SHUTDOWN = b'{"stream":"!serverShutdown"'  # comes in the wrapper of data
 _DATA_LENGTH = len(_DATA)
-_HEAD = _DATA_LENGTH + len(_CONTROL_STREAM)
+_HEAD = _DATA_LENGTH + 1
 
 
 class ConnectionView(NamedTuple):
@@ -121,6 +121,7 @@ class Connection:
         self._driver: asyncio.Task[None] | None = None
         self._looks: set[asyncio.Task[None]] = set()
         self._ended_early: tuple[int, str] | None = None
+        self._data_heads: set[bytes] = set()
         self._opening_at = 0.0
         self._opened_at = 0
         self._messages = 0
@@ -234,8 +235,9 @@ class Connection:
             return
         if self.first_data_at is None:
             self._first_data(now, payloads)
+        heads = self._data_heads
         for payload in payloads:
-            if payload[:_DATA_LENGTH] != _DATA or payload[_DATA_LENGTH:_HEAD] == _CONTROL_STREAM:
+            if payload[:_HEAD] not in heads and not self._is_data(payload):
                 self._do(self._session.control(now, payload))
 
     def pinged(self) -> None:
@@ -258,6 +260,15 @@ class Connection:
             look.cancel()
 
     # Steps.
+
+    def _is_data(self, payload: bytes) -> bool:
+        """Tell data from what the session reads; remember heads that settle it, for one look-up a frame."""
+        if not payload.startswith(_DATA):
+            return False
+        if payload[_DATA_LENGTH:_HEAD] != b"!":
+            self._data_heads.add(payload[:_HEAD])
+            return True
+        return not payload.startswith(_SHUTDOWN)
 
     def _first_data(self, now: float, payloads: Sequence[bytes]) -> None:
         first = next((payload for payload in payloads if payload.startswith(_DATA)), None)

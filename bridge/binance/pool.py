@@ -318,6 +318,9 @@ class _Seat:
         while True:
             await self._pool.running.wait()
             await self._attempt_allowed()
+            if not self._pool.running.is_set():
+                self._pool.budget.give_back()
+                continue
             connection = self._make()
             if replaced is not None:
                 reason = f"{replaced.rotation_reason}; successor {connection.leg.shown_id}"
