@@ -300,7 +300,7 @@ def catalogue() -> Catalogue:
             if market in declaration.markets:
                 if (market, name) in channels:
                     raise ContractError(f"topics/streams/{file}.yaml: {name} is declared twice for {market}")
-                channels[market, name] = compile_channel(name, declaration, market, schemas)
+                channels[market, name] = compile_channel(name, declaration, market, schemas, file)
     topics = _declared("topics/topics.yaml", contracts.text("topics/topics.yaml"), Topics)
     return Catalogue(channels, topics)
 

@@ -95,27 +95,27 @@ class CompiledChannel:
 
 
 def compile_channel(
-    name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]
+    name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema], file: str | None = None
 ) -> CompiledChannel:
-    """Compile ``declaration`` for ``market``.
+    """Compile ``declaration`` of ``topics/streams/<file>.yaml`` (``name`` where not given) for ``market``.
 
     Raises:
         ContractError: the declaration does not fit its schema; names the file, the record and the field.
     """
-    return _Compiler(name, declaration, market, schemas).compile()
+    return _Compiler(name, declaration, market, schemas, file or name).compile()
 
 
 class _Compiler:
     """Collects the wire keys while it writes the source, then builds the message type from them."""
 
     def __init__(
-        self, name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema]
+        self, name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema], file: str
     ) -> None:
         self.name, self.declaration, self.market, self.schemas = name, declaration, market, schemas
         self.wire: dict[str, str] = {}
         self.constants: list[tuple[str, SchemaField]] = []
         self.enums: dict[tuple[str, ...], str] = {}
-        self.where = f"topics/streams/{name}.yaml"
+        self.file = self.where = f"topics/streams/{file}.yaml"
 
     def compile(self) -> CompiledChannel:
         lines = ["def unify(m, p, s, i, k):"]
@@ -162,9 +162,12 @@ class _Compiler:
                 f"{self.where}: avro/{record.structure}.avsc has no field {', '.join(sorted(stray))}"
             )
         sequence = next(f for f in schema.fields if f.name == "sequence")
-        parts = [f"p[{index}]", "s", self.value(fields.get("sequence"), sequence, record)]
-        parts += [self.value(fields.get(f.name), f, record) for f in body]
-        time = self.kafka_time(fields.get("timestamp"))
+        parts = [f"p[{index}]", "s"]
+        for target in (sequence, *body):
+            self.where = f"{self.file}: {record.structure}.{target.name}"
+            parts.append(self.value(fields.get(target.name), target, record))
+        self.where = self.file
+        time = self.kafka_time(record.time or fields.get("timestamp"))
         append = f"records.append(({index}, {time}, b''.join(({', '.join(_merge_constants(parts))}))))"
         if record.when is None:
             return [f"    {append}"]
@@ -191,29 +194,35 @@ class _Compiler:
         if call is None:
             return self.plain(expression, target)
         name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
-        if name == "levels":
+        if name == "levels" and target.kind == "array" and len(keys) == 1:
             return f"levels({self.use(keys[0], 'levels')})"
-        if name == "nonzero" and target.kind == "decimal" and target.nullable:
+        if name == "nonzero" and target.kind == "decimal" and target.nullable and len(keys) == 1:
             return f"NONZERO_DECIMALS[{self.use(keys[0], 'text?')}]"
-        return self.encoded(self.call(name, keys), target)
+        return self.encoded(self.call(name, keys, target), target)
 
-    def call(self, name: str, keys: list[str]) -> str:
+    def call(self, name: str, keys: list[str], target: SchemaField) -> str:
         function = CONVERSIONS.get(name)
         if function is None:
-            raise ContractError(f"{self.where}: no conversion {name!r}; there are {', '.join(CONVERSIONS)}")
+            known = ", ".join((*CONVERSIONS, "nonzero", "levels", "option", "zone"))
+            raise ContractError(
+                f"{self.where}: no conversion {name!r} for a {target.kind}; there are {known}"
+            )
         annotations = {k: v for k, v in function.__annotations__.items() if k != "return"}
-        arguments, rest = [], list(keys)
-        for argument, type_name in annotations.items():
-            if argument == "instrument":
-                arguments.append("i")
-            elif rest:
-                arguments.append(self.use(rest.pop(0), _WIRE_TYPE[type_name]))
-            else:
-                raise ContractError(
-                    f"{self.where}: {name}() wants {len(annotations)} keys, got {', '.join(keys)}"
-                )
-        if rest:
-            raise ContractError(f"{self.where}: {name}() does not want {', '.join(rest)}")
+        wanted = len(annotations) - ("instrument" in annotations)
+        if len(keys) != wanted:
+            raise ContractError(
+                f"{self.where}: {name}() wants {wanted} keys, not {', '.join(keys) or 'none'}"
+            )
+        result = str(function.__annotations__["return"])
+        if result.startswith("str") != (target.kind in {"string", "enum"}):
+            raise ContractError(f"{self.where}: {name}() gives {result}; the field is a {target.kind}")
+        if result.endswith("None") and not target.nullable:
+            raise ContractError(f"{self.where}: {name}() may give None; the field may not be null")
+        rest = iter(keys)
+        arguments = [
+            "i" if argument == "instrument" else self.use(next(rest), _WIRE_TYPE[type_])
+            for argument, type_ in annotations.items()
+        ]
         return f"{name}({', '.join(arguments)})"
 
     def plain(self, expression: str, target: SchemaField) -> str:
@@ -264,6 +273,9 @@ class _Compiler:
         known = self.wire.get(key)
         if known is not None and known.rstrip("?") != wire.rstrip("?"):
             raise ContractError(f"{self.where}: {key} is read both as {known} and as {wire}")
+        nested = next((k for k in self.wire if k.startswith(f"{key}.") or key.startswith(f"{k}.")), None)
+        if nested is not None:
+            raise ContractError(f"{self.where}: {key} and {nested} can't both be values")
         if known is None or known.endswith("?"):
             self.wire[key] = wire
         return "m." + ".".join(f"f_{part}" for part in key.split("."))

@@ -79,6 +79,7 @@ class Record(Declared, frozen=True):
         usdm: the same for usdm alone.
         coinm: the same for coinm alone.
         when: wire key that must not be empty for the record to exist.
+        time: wire key of the Kafka record's time where it is not that of the field ``timestamp``.
     """
 
     structure: str
@@ -87,6 +88,7 @@ class Record(Declared, frozen=True):
     usdm: dict[str, str | None] = {}
     coinm: dict[str, str | None] = {}
     when: str | None = None
+    time: str | None = None
 
 
 class Channel(Declared, frozen=True):
