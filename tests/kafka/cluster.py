@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 class Stored(NamedTuple):
@@ -73,3 +74,37 @@ async def read_all(bootstrap: str, topic: str) -> list[Stored]:
             return found
     finally:
         await consumer.stop()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again: Kafka does not tell when its metadata changes."""
+    async with asyncio.timeout(20):
+        for pause in itertools.repeat(0.05):
+            if await condition():
+                return
+            await asyncio.sleep(pause)
+
+
+async def extend_topic(bootstrap: str, name: str, partitions: int) -> None:
+    """Give a topic more partitions."""
+    async with admin(bootstrap) as client:
+        await client.create_partitions({name: NewPartitions(partitions)})
+
+        async def extended() -> bool:
+            return len((await client.describe_topics([name]))[0]["partitions"]) == partitions
+
+        await until(extended)
+
+
+@asynccontextmanager
+async def recreate_topic(bootstrap: str, name: str, partitions: int) -> AsyncIterator[None]:
+    """Delete a topic before the block and create it again after it."""
+    async with admin(bootstrap) as client:
+        await client.delete_topics([name])
+
+        async def gone() -> bool:
+            return name not in await client.list_topics()
+
+        await until(gone)
+    yield
+    await create_topic(bootstrap, name, partitions)
