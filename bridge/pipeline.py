@@ -15,7 +15,7 @@ import msgspec
 from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNames
 from bridge.core import notices
 from bridge.core.conversions import micros
-from bridge.core.derive import Failure, Item, StreamDeriver, Writer, event_milliseconds
+from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
 from bridge.core.raw import raw_prefix, raw_value
@@ -94,7 +94,7 @@ class Pipeline:
         self._state: dict[str, dict[bytes, tuple[int, bytes]]] = {s: {} for s in catalogue.topics.state}
         self._state_due = 0
         self._derivers: dict[tuple[Market, str], StreamDeriver] = {}
-        self._holding: set[StreamDeriver] = set()
+        self._waiting = Waiting()
         self._dark: dict[tuple[Market, str], int] = {}
         self._carriers: Counter[tuple[Market, str]] = Counter()
         self.legs: dict[int, Leg] = {}
@@ -159,6 +159,9 @@ class Pipeline:
         """Take the messages of one wake-up of a connection (:class:`bridge.model.Receive`)."""
         received = long_bytes(received_at)
         streams = leg.streams
+        waiting = self._waiting
+        if waiting.deadline is not None:
+            waiting.expire(received_at)
         for payload in payloads:
             number = leg.next_sequence
             leg.next_sequence = number + 1
@@ -169,11 +172,9 @@ class Pipeline:
                 state = self._unusual(leg, number, received_at, payload)
                 if state is None:
                     continue
-            if state.frames == 0:
-                state.first_received_at = received_at
             state.frames += 1
             state.last_received_at = received_at
-            route: _Route = state.route or self._route(leg, state)  # type: ignore[assignment]
+            route: _Route = state.route or self._route(leg, state, received_at)  # type: ignore[assignment]
             stamp = long_bytes(number) + received
             deriver = route.deriver
             try:
@@ -195,17 +196,14 @@ class Pipeline:
                 route.lane.append(event_ms, route.key, value)
             self._count(route.channel, payload)
             deriver.take(Item(message, payload, received_at, event_ms, leg.connection_id, number, stamp))
-            if deriver.deadline is not None:
-                self._holding.add(deriver)
+            if deriver.deadline is not None or waiting.deadline is not None:
+                waiting.note(deriver)
             if deriver.compiled.declaration.refreshes_markets and self.on_contract_info is not None:
                 self.on_contract_info(leg.market)
 
     def tick(self, now: int) -> None:
         """Let time pass (microseconds): release what was held too long, write the newest state."""
-        for deriver in tuple(self._holding):
-            deriver.expire(now)
-            if deriver.deadline is None:
-                self._holding.discard(deriver)
+        self._waiting.expire(now)
         if now >= self._state_due:
             self._state_due = now + self._state_interval
             self._write_state()
@@ -233,7 +231,9 @@ class Pipeline:
         counts.messages[channel] += 1
         counts.message_bytes[channel] += len(payload)
 
-    def _route(self, leg: Leg, state: StreamState) -> _Route:
+    def _route(self, leg: Leg, state: StreamState, received_at: int) -> _Route:
+        """Make a stream ready at its first message on a connection."""
+        state.first_received_at = received_at
         stream = state.stream
         deriver = self._derivers[leg.market, stream.name]
         key = (stream.symbol or stream.name).encode()

@@ -224,6 +224,38 @@ class StreamDeriver:
         return schema.header + envelope(schema, instrument, self.compiled.channel, self.writer, connection_id)
 
 
+class Waiting:
+    """The derivers that hold messages back, and when the first of them is due.
+
+    What is due is derived before any later message of any stream: the order of records across streams then
+    follows from receive times alone, and replay finds the same.
+    """
+
+    def __init__(self) -> None:
+        self._derivers: dict[StreamDeriver, None] = {}
+        self.deadline: int | None = None
+
+    def note(self, deriver: StreamDeriver) -> None:
+        """Take note of a deriver that was just given a message."""
+        if deriver.deadline is None:
+            if deriver in self._derivers:
+                del self._derivers[deriver]
+                self._find()
+        else:
+            self._derivers[deriver] = None
+            self._find()
+
+    def expire(self, now: int) -> None:
+        """Derive what has been held for too long at ``now`` (microseconds), earliest first."""
+        while self.deadline is not None and now > self.deadline:
+            due = min(self._derivers, key=lambda d: (d.deadline or 0, d.stream.market, d.stream.name))
+            due.expire(due.deadline + 1 if due.deadline is not None else now)
+            self.note(due)
+
+    def _find(self) -> None:
+        self.deadline = min((d.deadline for d in self._derivers if d.deadline is not None), default=None)
+
+
 class _BySymbol:
     """Streams of all symbols in one: each symbol in its own order."""
 

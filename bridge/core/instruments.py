@@ -6,11 +6,11 @@ Unified symbols: spot ``BASE/QUOTE``; perpetual contracts ``BASE/QUOTE:SETTLE``;
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -109,24 +109,38 @@ def _index(instrument: Instrument, pair: str) -> Instrument:
     )  # fmt: skip
 
 
+class Answer(NamedTuple):
+    """An exchangeInfo answer that was received.
+
+    Attributes:
+        received_at: microseconds.
+        server_time: the exchange's own time of it, microseconds.
+        number: ``connectionSequence`` of its raw record.
+        table: the instruments it lists.
+    """
+
+    received_at: int
+    server_time: int
+    number: int
+    table: Instruments
+
+
 class InstrumentHistory:
     """Which instruments were known when: a reader of old messages sees what the bridge saw."""
 
     def __init__(self) -> None:
-        self._times: list[int] = []
-        self._tables: list[Instruments] = []
+        self.answers: list[Answer] = []
 
-    def add(self, received_at: int, table: Instruments) -> None:
-        """Note a table that was received at a time (microseconds)."""
-        at = bisect_right(self._times, received_at)
-        self._times.insert(at, received_at)
-        self._tables.insert(at, table)
+    def add(self, answer: Answer) -> None:
+        """Note an answer."""
+        insort(self.answers, answer, key=lambda known: known.received_at)
 
     def at(self, received_at: int) -> Instruments | None:
         """Return the newest table received by then, else the oldest; None without any."""
-        if not self._tables:
+        if not self.answers:
             return None
-        return self._tables[max(0, bisect_right(self._times, received_at) - 1)]
+        newest = bisect_right(self.answers, received_at, key=lambda known: known.received_at) - 1
+        return self.answers[max(0, newest)].table
 
 
 def parse_exchange_info(market: Market, body: bytes) -> tuple[int, Instruments]:
@@ -176,7 +190,7 @@ def _instrument(market: Market, row: dict[str, Any]) -> Instrument:
     tick = price_filter.get("tickSize") or _step(row.get("pricePrecision")) or "0.00000001"
     size = str(row.get("contractSize", "1"))
     status = row.get("status") or row.get("contractStatus")
-    active = status == "TRADING" and not (market == "spot" and "TRD_GRP_003" in _permissions(row))
+    active = status == "TRADING" and not (market == "spot" and "TRD_GRP_003" in row.get("permissions", ()))
     taker, maker = _FEES[market]
     notional = filters.get("MIN_NOTIONAL") or filters.get("NOTIONAL") or {}
     record: dict[str, Any] = {
@@ -217,10 +231,6 @@ def _instrument(market: Market, row: dict[str, Any]) -> Instrument:
         contract_type=contract_type, contract_size=unscaled(size) if contract else None, inverse=inverse,
         price_decimals=_decimals(tick), active=active, record=record,
     )  # fmt: skip
-
-
-def _permissions(row: dict[str, Any]) -> list[str]:
-    return [*row.get("permissions", ()), *(p for group in row.get("permissionSets", ()) for p in group)]
 
 
 def _step(decimals: int | None) -> str | None:

@@ -131,6 +131,7 @@ class PartitionReader:
         self._stops: dict[TopicPartition, int] = {}
         self._behind: set[TopicPartition] = set()
         self._reading: set[TopicPartition] = set()
+        self._held: set[TopicPartition] = set()
         self._lost = 0
 
     @property
@@ -152,6 +153,19 @@ class PartitionReader:
     def lost(self) -> int:
         """How many offsets Kafka deleted (retention) before they could be read."""
         return self._lost
+
+    @property
+    def unfinished(self) -> frozenset[TopicPartition]:
+        """The partitions that have not given everything up to their end."""
+        return frozenset(self._reading)
+
+    def hold(self, place: TopicPartition) -> None:
+        """Give nothing more of a partition until :meth:`release`; never hold all that are unfinished."""
+        self._held.add(place)
+
+    def release(self, place: TopicPartition) -> None:
+        """Give what a partition holds again."""
+        self._held.discard(place)
 
     async def __aenter__(self) -> Self:
         """Connect and find the offsets.
@@ -260,7 +274,7 @@ class PartitionReader:
     async def _fetch(self) -> dict[TopicPartition, list[Any]]:
         try:
             found: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
-                *self._reading, timeout_ms=_WAIT_MS, max_records=self._batch_records
+                *(self._reading - self._held), timeout_ms=_WAIT_MS, max_records=self._batch_records
             )
         except OffsetOutOfRangeError as error:
             await self._skip_deleted(list(error.args[0]))

@@ -377,11 +377,6 @@ CASES = [
         ("accounts[1]: main of spot is given twice",),
     ),
     Bad(
-        "accounts",
-        top("accounts: [{name: main, market: spot}]"),
-        ("accounts: ", "not supported in this version"),
-    ),
-    Bad(
         "exactly once",
         top("delivery: exactly_once"),
         ("delivery: ", "not supported in this version", "at_least_once"),

@@ -1,0 +1,1 @@
+"""Derives unified records again from raw, by the very functions that live uses."""

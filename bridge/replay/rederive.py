@@ -1,0 +1,187 @@
+"""From raw records to unified ones, without I/O: the same derivers as live, fed from the past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from bridge import __version__
+from bridge.core import notices
+from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
+from bridge.core.instruments import InstrumentHistory, Instruments
+from bridge.core.market_records import market_records
+from bridge.core.schema import encode
+from bridge.core.varint import long_bytes
+from bridge.model import Header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bridge.catalogue import Catalogue, TopicNames
+    from bridge.core.schema import Schema
+    from bridge.core.sequence import Missing
+    from bridge.model import Lane, Market, Publisher
+
+_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
+
+
+class RawRecord(NamedTuple):
+    """What replay needs of a raw record."""
+
+    market: Market
+    channel: str
+    stream: str
+    symbol: str | None
+    connection_id: int
+    number: int
+    received_at: int
+    epoch: int
+    payload: bytes
+
+
+class Rederiver:
+    """Takes the raw records of streams in order and queues what they become.
+
+    Args:
+        catalogue: the declarations.
+        schemas: the schemas.
+        names: names of the topics to write to.
+        publisher: where records go.
+        structures: which unified structures are wanted.
+        symbols: which unified or exchange symbols are wanted; None for all.
+        history: the instruments as the bridge knew them.
+        hold_ms: as live.
+        run_id: marks the records' headers.
+
+    Attributes:
+        muted: while set, everything is derived but nothing is queued: how a resumed run comes to know again what
+            the one before knew.
+        records: how many unified records were queued.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        schemas: Mapping[str, Schema],
+        names: TopicNames,
+        publisher: Publisher,
+        structures: frozenset[str],
+        symbols: frozenset[str] | None,
+        history: Mapping[Market, InstrumentHistory],
+        hold_ms: int,
+        run_id: str,
+    ) -> None:
+        self._catalogue, self._schemas, self._names, self._publisher = catalogue, schemas, names, publisher
+        self._structures, self._symbols, self._history = structures, symbols, history
+        self._hold = hold_ms * 1000
+        self._headers = (Header("version", __version__.encode()), Header("run-id", run_id.encode()))
+        self._derivers: dict[tuple[Market, str], StreamDeriver | None] = {}
+        self._waiting = Waiting()
+        self.muted = False
+        self.records = 0
+
+    def take(self, raw: RawRecord) -> None:
+        """Derive what a raw record makes due. Records come in the order in which the bridge received them."""
+        self._waiting.expire(raw.received_at)
+        deriver = self._deriver(raw)
+        if deriver is None:
+            return
+        number = long_bytes(raw.number)
+        item = Item(
+            None, raw.payload, raw.received_at, None, raw.connection_id, raw.number,
+            number + long_bytes(raw.received_at),
+        )  # fmt: skip
+        try:
+            item.message = deriver.decode(raw.payload).data
+            item.event_ms = event_milliseconds(deriver.event_time(item.message))
+        except _UNDECODABLE as error:
+            self.failed(deriver, Failure("parse", str(error), item))
+            return
+        deriver.take(item)
+        self._waiting.note(deriver)
+
+    def drain(self) -> None:
+        """Derive what is still held, at the end of the range."""
+        self._waiting.expire(1 << 62)
+
+    def markets(self, market: Market, start: int, end: int) -> None:
+        """Queue the instruments' records of answers in a range of receive times (microseconds)."""
+        before: Instruments | None = None
+        for answer in self._history[market].answers:
+            if not start <= answer.received_at < end:
+                before = answer.table
+                continue
+            writer = Writer("replay", 0, self._headers)
+            for record in market_records(
+                self._schemas["market"], before, answer.table, writer, answer.server_time, answer.received_at,
+                answer.number,
+            ):  # fmt: skip
+                time = answer.server_time // 1000 or answer.received_at // 1000
+                lane = self.lane("market", record.key, "api")
+                lane.append(time, record.key, record.value, self._headers)
+            before = answer.table
+
+    def _deriver(self, raw: RawRecord) -> StreamDeriver | None:
+        key = (raw.market, raw.stream)
+        table = self._history[raw.market].at(raw.received_at) or Instruments(raw.market, ())
+        if key not in self._derivers:
+            chosen = self._catalogue.named(raw.market, raw.channel, raw.stream, raw.symbol)
+            compiled = None if chosen is None else self._catalogue.channel(raw.market, raw.channel)
+            self._derivers[key] = (
+                None
+                if chosen is None or compiled is None
+                else StreamDeriver(
+                    chosen.stream, compiled, self._catalogue.constants(compiled, chosen.choice), self._schemas,
+                    self, Writer("replay", raw.epoch, self._headers), table, self._hold,
+                )
+            )  # fmt: skip
+        deriver = self._derivers[key]
+        if deriver is not None:
+            if deriver.writer.epoch != raw.epoch:
+                deriver.writer = Writer("replay", raw.epoch, self._headers)
+                deriver.use(table)
+            elif deriver.instruments is not table:
+                deriver.use(table)
+        return deriver
+
+    # Outlets
+
+    def lane(self, structure: str, key: bytes, channel: str) -> Lane:  # noqa: ARG002 - for other outlets
+        """Return the lane of a key into the topic of a structure (:class:`bridge.core.derive.Outlets`)."""
+        wanted = structure in self._structures and (self._symbols is None or key.decode() in self._symbols)
+        return _ReplayLane(
+            self, self._publisher.lane(self._names.unified(structure), key) if wanted else None
+        )
+
+    def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
+        """Record a gap (:class:`bridge.core.derive.Outlets`)."""
+        self._send("gaps", notices.missing_notice(deriver, missing, item))
+
+    def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
+        """Record a dead letter (:class:`bridge.core.derive.Outlets`)."""
+        structures = deriver.compiled.structures
+        if structures:
+            topic = self._names.unified(structures[0])
+            self._send("dead-letter", notices.failure_notice(deriver, failure, topic))
+
+    def _send(self, family: str, notice: notices.Notice) -> None:
+        if not self.muted:
+            value = encode(self._schemas[notice.structure], notice.record)
+            lane = self._publisher.lane(self._names.of(family), notice.key)
+            lane.append(notice.at // 1000, notice.key, value)
+
+
+class _ReplayLane:
+    """Queues unless the rederiver is muted."""
+
+    __slots__ = ("_lane", "_owner")
+
+    def __init__(self, owner: Rederiver, lane: Lane | None) -> None:
+        self._owner, self._lane = owner, lane
+
+    def append(self, timestamp_ms: int, key: bytes, value: bytes, headers: Sequence[Header] = ()) -> None:
+        if self._lane is not None and not self._owner.muted:
+            self._lane.append(timestamp_ms, key, value, headers)
+            self._owner.records += 1
