@@ -19,29 +19,30 @@ if TYPE_CHECKING:
 PERPETUAL_DELIVERY_MS = 4_133_404_800_000
 """The delivery date that Binance gives a contract without one."""
 
+SPOT_DIGITS = 8
+"""Decimals of every number on spot, whatever the tick or lot."""
+
 _TEXTS_KEPT = 20_000
 
 
 class DecimalText(dict[int, str]):
-    """Text of ``n * unit`` in units of ``10 ** -digits``, padded with zeros; remembers what it made.
+    """Text of ``n * unit`` in units of ``10 ** -digits``; remembers what it made.
 
     Args:
         unit: how many units one step is (tick 0.10 printed with two digits: 10).
-        digits: decimals of the unit.
-        pad: zeros appended after them.
+        digits: decimals of the unit, all of them printed.
     """
 
-    __slots__ = ("_digits", "_pad", "_scale", "_unit")
+    __slots__ = ("_digits", "_unit")
 
-    def __init__(self, unit: int, digits: int, pad: int = 0) -> None:
+    def __init__(self, unit: int, digits: int) -> None:
         super().__init__()
-        self._unit, self._digits, self._scale, self._pad = unit, digits, 10**digits, "0" * pad
+        self._unit, self._digits = unit, digits
 
     def __missing__(self, steps: int) -> str:
         if len(self) >= _TEXTS_KEPT:
             self.clear()
-        text = decimal_text(steps * self._unit, self._digits) + self._pad
-        self[steps] = text
+        text = self[steps] = decimal_text(steps * self._unit, self._digits)
         return text
 
 
@@ -109,18 +110,22 @@ class Instrument:
 
     def price_text(self) -> DecimalText:
         """Return the text of prices given in ticks."""
-        pad = 8 - self.price_digits if self.market == "spot" else 0
-        return DecimalText(self.tick_units, self.price_digits, pad)
+        return self._text(self.tick_units, self.price_digits)
 
     def quantity_text(self) -> DecimalText:
         """Return the text of quantities given in lots."""
-        pad = 8 - self.quantity_digits if self.market == "spot" else 0
-        return DecimalText(1, self.quantity_digits, pad)
+        return self._text(1, self.quantity_digits)
 
     def quote_text(self, units: int) -> str:
         """Return the text of a quote volume (base volume on coinm) in units of ``quote_digits``."""
-        text = decimal_text(units, self.quote_digits)
-        return text + "0" * (8 - self.quote_digits) if self.market == "spot" else text
+        if self.market == "spot":
+            return decimal_text(units * power_of_ten(SPOT_DIGITS - self.quote_digits), SPOT_DIGITS)
+        return decimal_text(units, self.quote_digits)
+
+    def _text(self, unit: int, digits: int) -> DecimalText:
+        if self.market == "spot":
+            return DecimalText(unit * power_of_ten(SPOT_DIGITS - digits), SPOT_DIGITS)
+        return DecimalText(unit, digits)
 
     def quote_of(self, ticks: int, lots: int) -> int:
         """Return the quote volume (base volume on coinm, rounded down to 1e-8) of a fill, in its units."""
@@ -162,8 +167,12 @@ def listed(market: Market, symbols: int, start_ms: int) -> tuple[Instrument, ...
     """
     source = {"spot": _spot, "usdm": _usdm, "coinm": _coinm}[market]
     least = {"spot": 4, "usdm": 5, "coinm": 2}[market]
-    found = source(start_ms)
-    return tuple(next(found) for _ in range(max(symbols, least)))
+    found: dict[str, Instrument] = {}
+    for instrument in source(start_ms):
+        if len(found) == max(symbols, least):
+            break
+        found.setdefault(instrument.symbol, instrument)
+    return tuple(found.values())
 
 
 def quarter_deliveries(start_ms: int) -> tuple[int, int]:

@@ -47,7 +47,7 @@ class Subscriptions:
         """Let every stream speak that is due at ``now``."""
         out = self._world.out
         for pace, feeds in self._feeds.items():
-            if not now % pace:
+            if feeds and not now % pace:
                 for feed in feeds:
                     feed.publish(now, out)
 
