@@ -57,7 +57,9 @@ class RequestRefused(SourceError):  # noqa: N818
 
     def __init__(self, endpoint: str, status: int, code: int | None, message: str) -> None:
         self.endpoint, self.status, self.code = endpoint, status, code
-        super().__init__(f"{endpoint}: HTTP {status}" + (f", code {code}" if code is not None else "") + f": {message}")
+        super().__init__(
+            f"{endpoint}: HTTP {status}" + (f", code {code}" if code is not None else "") + f": {message}"
+        )
 
 
 class RateLimited(SourceError):  # noqa: N818
@@ -70,7 +72,9 @@ class RateLimited(SourceError):  # noqa: N818
 
     def __init__(self, endpoint: str, retry_after: float, *, banned: bool) -> None:
         self.retry_after, self.banned = retry_after, banned
-        super().__init__(f"{endpoint}: {'banned' if banned else 'rate limited'}, retry after {retry_after:g} s")
+        super().__init__(
+            f"{endpoint}: {'banned' if banned else 'rate limited'}, retry after {retry_after:g} s"
+        )
 
 
 class ConnectionLost(SourceError):  # noqa: N818

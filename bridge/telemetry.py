@@ -89,7 +89,9 @@ class Lifecycle:
             if value is not None:
                 parts.append(f"{name}={value}")
         if self.streams:
-            shown = ",".join(self.streams[:3]) + (f",… ({len(self.streams)})" if len(self.streams) > 3 else "")
+            shown = ",".join(self.streams[:3]) + (
+                f",… ({len(self.streams)})" if len(self.streams) > 3 else ""
+            )
             parts.append(f"streams={shown}")
         if self.reason:
             parts.append(f"reason={self.reason!r}")
@@ -118,7 +120,13 @@ class Telemetry:
 
     def emit(self, event: Lifecycle) -> None:
         """Tell that ``event`` happened."""
-        level = logging.WARNING if event.event in _LOUD else logging.DEBUG if event.event in _QUIET else logging.INFO
+        level = (
+            logging.WARNING
+            if event.event in _LOUD
+            else logging.DEBUG
+            if event.event in _QUIET
+            else logging.INFO
+        )
         log.log(level, "%s", event)
         self.metrics.count(event)
         if self.publish is not None:
@@ -143,27 +151,43 @@ class Metrics:
         latency = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
         self.connections_open = gauge("connections_open", "Open connections to the exchange.", "market")
         self.connection_first_update_seconds = histogram(
-            "connection_first_update_seconds", "From opening a connection to its first message.", latency, "market"
+            "connection_first_update_seconds",
+            "From opening a connection to its first message.",
+            latency,
+            "market",
         )
         self.update_gap_max_seconds = gauge(
             "update_gap_max_seconds", "Longest current silence of a stream, by channel.", "market", "channel"
         )
         self.reconnects_total = counter("reconnects", "Connections that had to be opened again.", "market")
-        self.requests_resolved_total = counter("requests_resolved", "Requests the exchange answered.", "market")
-        self.requests_rejected_total = counter("requests_rejected", "Requests the exchange refused.", "market")
+        self.requests_resolved_total = counter(
+            "requests_resolved", "Requests the exchange answered.", "market"
+        )
+        self.requests_rejected_total = counter(
+            "requests_rejected", "Requests the exchange refused.", "market"
+        )
         self.waiters = gauge("waiters", "Requests waiting for an answer of the exchange.")
         self.cache_entries = gauge("cache_entries", "Entries of the decimal cache.")
         self.messages_received_total = counter("messages_received", "Messages received.", "market", "channel")
-        self.message_bytes_total = counter("message_bytes", "Bytes of messages received.", "market", "channel")
+        self.message_bytes_total = counter(
+            "message_bytes", "Bytes of messages received.", "market", "channel"
+        )
         self.records_published_total = counter("records_published", "Records acknowledged by Kafka.", "topic")
-        self.record_bytes_total = counter("record_bytes", "Bytes of record values acknowledged by Kafka.", "topic")
+        self.record_bytes_total = counter(
+            "record_bytes", "Bytes of record values acknowledged by Kafka.", "topic"
+        )
         self.publish_latency_seconds = histogram(
             "publish_latency_seconds", "From queueing a batch to its acknowledgement.", latency
         )
         self.event_lag_seconds = histogram(
-            "event_lag_seconds", "From the exchange's event time to the broker's acknowledgement.", latency, "market"
+            "event_lag_seconds",
+            "From the exchange's event time to the broker's acknowledgement.",
+            latency,
+            "market",
         )
-        self.dead_letters_total = counter("dead_letters", "Records sent to the dead-letter topic.", "market", "channel")
+        self.dead_letters_total = counter(
+            "dead_letters", "Records sent to the dead-letter topic.", "market", "channel"
+        )
         self.gaps_total = counter("gaps", "Gaps found.", "market", "channel")
         self.gap_events_recovered_total = counter(
             "gap_events_recovered", "Events of gaps recovered later.", "market", "channel"
@@ -171,11 +195,15 @@ class Metrics:
         self.book_resyncs_total = counter("book_resyncs", "Order books synchronised again.", "market")
         self.books_synced = gauge("books_synced", "Order books in sync.", "market")
         self.transactions_total = counter("transactions", "Kafka transactions, by outcome.", "event")
-        self.transaction_seconds = histogram("transaction_seconds", "Duration of Kafka transactions.", latency)
+        self.transaction_seconds = histogram(
+            "transaction_seconds", "Duration of Kafka transactions.", latency
+        )
         self.buffer_bytes = gauge("buffer_bytes", "Bytes queued for Kafka and not yet acknowledged.")
         self.shards_owned = gauge("shards_owned", "Shards this process owns.")
         self.request_weight_used = gauge(
-            "request_weight_used", "Request weight used in the current minute, as the exchange says.", "market"
+            "request_weight_used",
+            "Request weight used in the current minute, as the exchange says.",
+            "market",
         )
         self.build_info = gauge("build_info", "Always 1; the labels tell the version.", "version")
         self.build_info.labels(__version__).set(1)
