@@ -36,6 +36,7 @@ from bridge.sdk.records import (
     Trade,
 )
 from bridge.sdk.source import CaughtUp
+from bridge.sdk.topics import Topics
 
 if TYPE_CHECKING:
     from bridge.model import Environment
@@ -60,19 +61,26 @@ __all__ = [
     "Records",
     "Structure",
     "Ticker",
+    "Topics",
     "Trade",
     "connect",
 ]
 
 
 def connect(
-    bootstrap_servers: str, *, environment: Environment, timeout: float = 10, **kafka_options: Any
+    bootstrap_servers: str,
+    *,
+    environment: Environment,
+    namespace: str = "binance",
+    timeout: float = 10,
+    **kafka_options: Any,
 ) -> Client:
     """Return a client for the records of one environment; use it with ``async with``.
 
     Args:
         bootstrap_servers: ``host:port``, several separated by commas.
         environment: ``prod``, ``demo`` or ``testnet``.
+        namespace: first part of the topics' names; another one for what a replay has written beside live.
         timeout: seconds that Kafka may take to answer when a reading begins.
         kafka_options: ``security_protocol``, ``sasl_mechanism``, ``sasl_username``, ``sasl_password``,
             ``ssl_cafile``, ``ssl_certfile``, ``ssl_keyfile``, as in the bridge's own configuration.
@@ -82,4 +90,5 @@ def connect(
     """
     from bridge.sdk.kafka import KafkaSource, settings_of
 
-    return Client(KafkaSource(settings_of(bootstrap_servers, kafka_options), timeout), environment)
+    source = KafkaSource(settings_of(bootstrap_servers, kafka_options), timeout)
+    return Client(source, Topics(environment, namespace))

@@ -7,25 +7,25 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
 
-from bridge.errors import ConfigError, UsageError
-from bridge.model import ENVIRONMENTS, MARKETS
+from bridge.errors import UsageError
 from bridge.schema import structure as schema_of
 from bridge.sdk import records as r
 from bridge.sdk.reading import Filter, GapMarker, Records, channels_of, decoder
 from bridge.sdk.record import Record
 from bridge.sdk.source import CaughtUp, Request
 from bridge.sdk.times import milliseconds
+from bridge.sdk.topics import check_market
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from bridge.model import Environment, Market
+    from bridge.model import Market
     from bridge.sdk.source import Reading, Source
     from bridge.sdk.times import When
+    from bridge.sdk.topics import Topics
 
 T = TypeVar("T", bound=Record)
 Symbols: TypeAlias = str | Iterable[str] | None
-_EXACTLY_TOPICS = {"lifecycle": "lifecycle", "gap": "gaps", "dead-letter": "dead-letter"}
 
 
 class Structure(Generic[T]):
@@ -77,7 +77,7 @@ class Structure(Generic[T]):
             symbols: unified symbols (``BTC/USDT``: only the partitions that can hold them are read) or exchange
                 symbols (``BTCUSDT``: all partitions are read; both spot and usdm may have it). None for all.
             start: from when on; None is live, from now. Without ``end`` history runs into live with no seam.
-            end: up to when, exclusive; then the iteration ends.
+            end: up to when, exclusive; then the iteration ends. ``"now"`` is all that is there already.
             market: ``spot``, ``usdm`` or ``coinm`` only.
             channel: records of one channel only (``agg-trade``).
             late: with ``end``: how long after it the topic is searched for records that were written late, as a
@@ -126,25 +126,20 @@ class Client:
 
     Args:
         source: where the records come from.
-        environment: ``prod``, ``demo`` or ``testnet``.
-
-    Raises:
-        ConfigError: no such environment.
+        topics: the topics of its environment.
     """
 
-    def __init__(self, source: Source, environment: Environment) -> None:
-        if environment not in ENVIRONMENTS:
-            raise ConfigError(f"environment is {environment!r}; it is one of {', '.join(ENVIRONMENTS)}")
-        self._source, self._environment = source, environment
+    def __init__(self, source: Source, topics: Topics) -> None:
+        self._source, self._topics = source, topics
         self._decoder = decoder()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._readings: set[Reading] = set()
         self._closing: set[asyncio.Future[None]] = set()
 
     @property
-    def environment(self) -> Environment:
-        """The environment it reads."""
-        return self._environment
+    def topics(self) -> Topics:
+        """The topics it reads: their environment and namespace."""
+        return self._topics
 
     @property
     def trades(self) -> Structure[r.Trade]:
@@ -222,7 +217,7 @@ class Client:
             start: as for :class:`Structure`.
             end: as for :class:`Structure`.
         """
-        _check_market(market)
+        topic = self._topics.raw(market, channel)
         wanted = _symbols(symbols)
         unified = next((s for s in wanted or () if "/" in s), None)
         if unified is not None:
@@ -230,7 +225,7 @@ class Client:
                 f"raw topics are keyed by exchange symbol; give that (BTCUSDT) instead of {unified!r}"
             )
         request = Request(
-            topics=(self.topic("raw", market, channel),),
+            topics=(topic,),
             keys=None if wanted is None else frozenset(s.encode() for s in wanted),
             start=start,
             end=end,
@@ -254,17 +249,17 @@ class Client:
         Raises:
             UsageError: no such structure, or an argument can't be understood.
         """
-        topic, unified = self._topic_of(structure), schema_of(structure).unified
+        topic, unified = self._topics.structure(structure), schema_of(structure).unified
         wanted = _symbols(symbols)
         if wanted is not None and structure == "lifecycle":
             raise UsageError("lifecycle records have no symbol; leave symbols out")
         if market is not None:
-            _check_market(market)
+            check_market(market)
         gap_channels = channels_of(structure) if markers and unified else None
         keyed_by_symbol = unified or structure == "gap"
         by_key = keyed_by_symbol and wanted is not None and all("/" in symbol for symbol in wanted)
         request = Request(
-            topics=(topic,) if gap_channels is None else (topic, self.topic("gaps")),
+            topics=(topic,) if gap_channels is None else (topic, self._topics.structure("gap")),
             keys=frozenset(s.encode() for s in wanted or ()) if by_key else None,
             start=start,
             end=end,
@@ -296,18 +291,6 @@ class Client:
     ) -> r.MarkPrice:
         """Wait for the next mark price of ``symbol``; TimeoutError after ``timeout`` seconds."""
         return await self.mark_prices.next(symbol, timeout=timeout, market=market)
-
-    def topic(self, *parts: str) -> str:
-        """Return the name of a topic of this environment: ``topic("unified", "trade")``."""
-        return ".".join(("binance", self._environment, *parts))
-
-    def _topic_of(self, structure: str) -> str:
-        schema = schema_of(structure)
-        if structure == "raw":
-            raise UsageError(
-                "raw records lie in a topic per market and channel; use client.raw(market, channel)"
-            )
-        return self.topic("unified", structure) if schema.unified else self.topic(_EXACTLY_TOPICS[structure])
 
     def _records(self, request: Request, filter_: Filter, *, markers: bool = False) -> Records[Any]:
         for name, when in (("start", request.start), ("end", request.end)):
@@ -354,8 +337,3 @@ def _symbols(symbols: Symbols) -> frozenset[str] | None:
     if not wanted or not all(wanted):
         raise UsageError("symbols is empty; give one symbol, several, or None for all")
     return wanted
-
-
-def _check_market(market: str) -> None:
-    if market not in MARKETS:
-        raise UsageError(f"market is {market!r}; it is one of {', '.join(MARKETS)}")

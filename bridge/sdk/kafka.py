@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from bridge.errors import ConfigError, TopicMismatch
+from bridge.errors import ConfigError, TopicMismatch, UsageError
 from bridge.kafka.reader import DISORDER_MS, PartitionReader, partitions_for
 from bridge.kafka.settings import KafkaSettings
 from bridge.sdk.source import CaughtUp, Fetched
@@ -90,13 +90,16 @@ class KafkaReading:
         start: Start = (
             "latest" if request.start is None else milliseconds(request.start, now=now, what="start")
         )
-        self._end_ms = None if request.end is None else milliseconds(request.end, now=now, what="end")
-        end: End = "never"
+        if request.end not in {None, "now"}:
+            self._end_ms = milliseconds(request.end, now=now, what="end")
+        end: End = "now" if request.end == "now" else "never"
         live_seconds = None
         if self._end_ms is not None and self._end_ms > now:
             live_seconds = (self._end_ms - now) / 1000
         elif self._end_ms is not None:
             end = self._stop(self._end_ms)
+        if request.start is None and end != "never":
+            raise UsageError("there is an end but no start, which would be now; give one, 'earliest' perhaps")
         try:
             self._places = await partitions_for(
                 self._settings, dict.fromkeys(request.topics, request.keys), timeout=self._timeout

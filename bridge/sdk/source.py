@@ -52,7 +52,7 @@ class Request:
         topics: the topics; all must exist.
         keys: the record keys wanted; only partitions that can hold them are read. None means all.
         start: from when on, or None for live from now.
-        end: up to when (exclusive), or None for going on live.
+        end: up to when (exclusive), ``"now"`` for what is there already, or None for going on live.
         late: milliseconds: how much later than its own time a record may have been written and still be found
             by a reading that has an end. What a gap's backfill brings comes late. None searches everything.
     """

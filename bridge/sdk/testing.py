@@ -27,9 +27,10 @@ from bridge.sdk import jsonlines
 from bridge.sdk.client import Client
 from bridge.sdk.reading import decoder
 from bridge.sdk.record import Record
-from bridge.sdk.records import TYPES, Envelope, Lifecycle, Raw
+from bridge.sdk.records import TYPES, Lifecycle, Raw
 from bridge.sdk.source import CaughtUp, Fetched
 from bridge.sdk.times import milliseconds
+from bridge.sdk.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,7 +43,6 @@ __all__ = ["TestClient", "connect", "encode", "load", "record"]
 
 T = TypeVar("T", bound=Record)
 _PARTITIONS = 4
-_PLAIN_TOPICS = {"lifecycle": "lifecycle", "gap": "gaps", "dead-letter": "dead-letter"}
 _EMPTY = {"string": "", "bytes": b"", "boolean": False, "array": ()}
 
 
@@ -83,11 +83,11 @@ def connect(
     """
     given = load(records) if isinstance(records, (str, PathLike)) else records
     source = _Memory(
-        environment, None if now is None else milliseconds(now, now=0, what="now"), ended=not live
+        Topics(environment), None if now is None else milliseconds(now, now=0, what="now"), ended=not live
     )
     for each in given:
         source.add(each)
-    return TestClient(source, environment)
+    return TestClient(source)
 
 
 def load(path: str | PathLike[str]) -> list[Record]:
@@ -166,8 +166,8 @@ class TestClient(Client):
 
     __test__ = False  # no test case, whatever pytest thinks of its name
 
-    def __init__(self, source: _Memory, environment: Environment) -> None:
-        super().__init__(source, environment)
+    def __init__(self, source: _Memory) -> None:
+        super().__init__(source, source.topics)
         self._memory = source
 
     async def feed(self, *records: Record) -> None:
@@ -185,8 +185,8 @@ class TestClient(Client):
 class _Memory:
     """Topics in memory, as a source."""
 
-    def __init__(self, environment: str, now: int | None, *, ended: bool) -> None:
-        self._environment, self._now, self.ended = environment, now, ended
+    def __init__(self, topics: Topics, now: int | None, *, ended: bool) -> None:
+        self.topics, self._now, self.ended = topics, now, ended
         self.log: list[Fetched] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._changed = asyncio.Condition()
@@ -204,15 +204,14 @@ class _Memory:
         self.log.append(Fetched(topic, partition, offset, _millis(record), key, encode(record)))
 
     def _place(self, record: Record) -> tuple[str, bytes]:
-        head = f"binance.{self._environment}."
-        if isinstance(record, Envelope):
-            return f"{head}unified.{record.structure}", record.symbol.encode()
+        """Return topic and key of ``record``."""
         if isinstance(record, Raw):
-            return f"{head}raw.{record.market}.{record.channel}", (record.symbol or record.stream).encode()
+            return self.topics.raw(record.market, record.channel), (record.symbol or record.stream).encode()
+        topic = self.topics.structure(record.structure)
         if isinstance(record, Lifecycle):
-            identity = record.instance if record.connectionId is None else f"{record.connectionId:016x}"
-            return f"{head}lifecycle", identity.encode()
-        return head + _PLAIN_TOPICS[record.structure], (getattr(record, "symbol", None) or "").encode()
+            connection = record.connectionId
+            return topic, (record.instance if connection is None else f"{connection:016x}").encode()
+        return topic, (getattr(record, "symbol", None) or "").encode()
 
     async def wake(self) -> None:
         async with self._changed:
@@ -237,14 +236,15 @@ class _MemoryReading:
 
     def __init__(self, memory: _Memory, request: Request) -> None:
         self._memory, self._request = memory, request
-        self._start, self._end = 0, 0
+        self._start, self._end = 0, 1 << 63
         self._history = self._position = 0
         self._caught_up = self._closed = False
 
     async def open(self) -> None:
         request, now = self._request, self._memory.now
         self._start = 0 if request.start is None else milliseconds(request.start, now=now, what="start")
-        self._end = 1 << 63 if request.end is None else milliseconds(request.end, now=now, what="end")
+        if request.end not in {None, "now"}:
+            self._end = milliseconds(request.end, now=now, what="end")
         self._history = len(self._memory.log)
 
     async def fetch(self) -> Sequence[Fetched | CaughtUp]:

@@ -39,6 +39,8 @@ def milliseconds(when: When, *, now: int, what: str = "time") -> int:
     if isinstance(when, int):
         return _from_integer(when, what)
     text = when.strip()
+    if text.isascii() and text.isdecimal():
+        return _from_integer(int(text), what)
     relative = _RELATIVE.fullmatch(text)
     if relative is not None:
         sign, count, unit = relative.groups()

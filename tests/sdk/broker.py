@@ -13,16 +13,16 @@ from bridge.sdk import testing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from bridge.sdk import Record
+    from bridge.sdk import Record, Topics
 
 PARTITIONS = 6
 
 
 class Writer:
-    """Writes records of one environment."""
+    """Writes records to the topics of one environment."""
 
-    def __init__(self, producer: AIOKafkaProducer, environment: str) -> None:
-        self._producer, self._memory = producer, testing._Memory(environment, None, ended=True)
+    def __init__(self, producer: AIOKafkaProducer, topics: Topics) -> None:
+        self._producer, self._memory = producer, testing._Memory(topics, None, ended=True)
 
     async def write(self, *records: Record) -> None:
         """Write records to their topics, each with its key and time, and wait until they are there."""
@@ -37,12 +37,12 @@ class Writer:
 
 
 @asynccontextmanager
-async def writer(bootstrap_servers: str, environment: str, topics: list[str]) -> AsyncIterator[Writer]:
-    """Give a writer; the topics ``binance.<environment>.<name>`` are made where they are missing."""
+async def writer(bootstrap_servers: str, named: Topics, topics: list[str]) -> AsyncIterator[Writer]:
+    """Give a writer; its topics are made where they are missing."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
-        names = [f"binance.{environment}.{topic}" for topic in topics]
+        names = [named.of(topic) for topic in topics]
         response = await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
         assert {code for _, code, *_ in response.topic_errors} <= {0, 36}  # 36: it exists
     finally:
@@ -50,6 +50,6 @@ async def writer(bootstrap_servers: str, environment: str, topics: list[str]) ->
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers)
     await producer.start()
     try:
-        yield Writer(producer, environment)
+        yield Writer(producer, named)
     finally:
         await producer.stop()

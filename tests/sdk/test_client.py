@@ -235,7 +235,7 @@ async def test_bytes_that_are_no_record_are_named_by_their_place():
         (lambda c: c.trades([]), "symbols is empty"),
         (lambda c: c.trades(market="moon"), "market is 'moon'"),
         (lambda c: c.records("trades"), "no structure 'trades'; there are"),
-        (lambda c: c.records("raw"), "use client.raw"),
+        (lambda c: c.records("raw"), "market and channel; name both"),
         (lambda c: c.records("lifecycle", "BTC/USDT"), "no symbol"),
         (lambda c: c.raw("spot", "trade", "BTC/USDT"), "give that .BTCUSDT. instead of 'BTC/USDT'"),
         (lambda c: c.raw("spot", "trade", start="x"), "start is 'x'"),

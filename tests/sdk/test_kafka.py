@@ -9,49 +9,60 @@ import subprocess
 import sys
 import time
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import DecodeError, KafkaUnavailable, TopicMismatch
-from bridge.sdk import CaughtUp, Gap, GapMarker, Raw, Ticker, Trade, connect, sync, testing
+from bridge.sdk import CaughtUp, Gap, GapMarker, Raw, Ticker, Topics, Trade, connect, sync, testing
 from tests.sdk.broker import PARTITIONS, writer
 
 pytestmark = pytest.mark.kafka
 
+NAMESPACE = "sdk-test"
 ENVIRONMENT = "testnet"  # where records have present times
 PAST = "demo"  # where they lie in an hour of the past
-TRADES = f"binance.{ENVIRONMENT}.unified.trade"
+TRADES = f"{NAMESPACE}.{ENVIRONMENT}.unified.trade"
 EXAMPLES = Path(__file__).parents[2] / "examples"
-START = 1_793_491_200_000  # 2026-11-01T00:00Z
+START = time.time_ns() // 10**9 * 1000 - 86_400_000  # yesterday: Kafka takes no times of the future
 
 
 @pytest.fixture
 async def write(kafka):
     """Give a writer of the topics the tests here read."""
     topics = ["unified.trade", "unified.ticker", "raw.spot.trade", "gaps"]
-    async with writer(kafka.bootstrap_servers, ENVIRONMENT, topics) as ready:
+    async with writer(kafka.bootstrap_servers, Topics(ENVIRONMENT, NAMESPACE), topics) as ready:
+        yield ready
+
+
+@pytest.fixture
+async def write_binance(kafka):
+    """Give a writer of the topics with their usual names, which the examples read."""
+    async with writer(kafka.bootstrap_servers, Topics(ENVIRONMENT), ["unified.trade", "gaps"]) as ready:
         yield ready
 
 
 @pytest.fixture
 async def write_past(kafka):
     """Give a writer of the environment whose records lie in the past."""
-    async with writer(kafka.bootstrap_servers, PAST, ["unified.trade", "unified.ticker"]) as ready:
+    async with writer(
+        kafka.bootstrap_servers, Topics(PAST, NAMESPACE), ["unified.trade", "unified.ticker"]
+    ) as ready:
         yield ready
 
 
 @pytest.fixture
 async def past(kafka):
     """Give a client of the environment whose records lie in the past."""
-    async with connect(kafka.bootstrap_servers, environment=PAST) as connected:
+    async with connect(kafka.bootstrap_servers, environment=PAST, namespace=NAMESPACE) as connected:
         yield connected
 
 
 @pytest.fixture
 async def client(kafka):
     """Give a client of the shared broker."""
-    async with connect(kafka.bootstrap_servers, environment=ENVIRONMENT) as connected:
+    async with connect(kafka.bootstrap_servers, environment=ENVIRONMENT, namespace=NAMESPACE) as connected:
         yield connected
 
 
@@ -66,6 +77,11 @@ def trade(symbol, number, millis=None, **fields):
     at = START + 1000 * number if millis is None else millis
     given = {"exchangeSymbol": symbol.replace("/", ""), "channel": "trade", "id": str(number)}
     return testing.record(Trade, symbol=symbol, timestamp=at * 1000, sequence=number, **given | fields)
+
+
+def iso(second):
+    """Return a second after START as text."""
+    return datetime.fromtimestamp(START / 1000 + second, UTC).isoformat()
 
 
 def now():
@@ -87,7 +103,7 @@ async def test_a_range_of_time_is_read_and_ends(write_past, past, symbol):
     given = [trade(symbol, n) for n in range(100)]
     late = given.pop(30)
     await write_past.write(*given, late)
-    records = past.trades(symbol, start="2026-11-01T00:00:20Z", end="2026-11-01T00:00:40Z")
+    records = past.trades(symbol, start=iso(20), end=iso(40))
     found = [record.sequence async for record in records]
     assert found == [n for n in range(20, 40) if n != 30] + [30]
 
@@ -237,7 +253,7 @@ async def test_watching_a_ticker(write, client, symbol):
 async def test_a_missing_topic_is_named_with_its_mend(client):
     """Reading a topic that does not exist fails at once, names it and the command that makes it."""
     with pytest.raises(
-        TopicMismatch, match=r"binance\.testnet\.unified\.liquidation .*binance-bridge topics apply"
+        TopicMismatch, match=r"sdk-test\.testnet\.unified\.liquidation .*binance-bridge topics apply"
     ):
         await anext(client.liquidations())
 
@@ -253,11 +269,11 @@ def test_without_await_from_kafka(kafka, symbol):
     """The synchronous client reads a range of time from a real broker."""
 
     async def prepare():
-        async with writer(kafka.bootstrap_servers, PAST, ["unified.trade"]) as ready:
+        async with writer(kafka.bootstrap_servers, Topics(PAST, NAMESPACE), ["unified.trade"]) as ready:
             await ready.write(*[trade(symbol, n) for n in range(10)])
 
     asyncio.run(prepare())
-    with sync.connect(kafka.bootstrap_servers, environment=PAST) as client:
+    with sync.connect(kafka.bootstrap_servers, environment=PAST, namespace=NAMESPACE) as client:
         records = client.trades(symbol, start=START, end=START + 60_000)
         assert [record.sequence for record in records] == list(range(10))
 
@@ -278,14 +294,14 @@ async def example(name, *arguments):
     return out.decode().splitlines()
 
 
-async def test_the_example_that_consumes_trades(kafka, write, symbol):
+async def test_the_example_that_consumes_trades(kafka, write_binance, symbol):
     """``examples/consume_trades.py`` prints the trades of a symbol as they come."""
     running = asyncio.create_task(
         example("consume_trades.py", kafka.bootstrap_servers, ENVIRONMENT, symbol, "--count", "2")
     )
     number = 0
     while not running.done():
-        await write.write(trade(symbol, number, now(), side="buy", price="84000.10", amount="0.5"))
+        await write_binance.write(trade(symbol, number, now(), side="buy", price="84000.10", amount="0.5"))
         number += 1
         await asyncio.wait([running], timeout=0.05)
     lines = await running
@@ -293,9 +309,9 @@ async def test_the_example_that_consumes_trades(kafka, write, symbol):
     assert re.fullmatch(rf"\S+Z {symbol} buy 0\.5 @ 84000\.1", lines[0])
 
 
-async def test_the_example_that_replays_first(kafka, write, symbol):
+async def test_the_example_that_replays_first(kafka, write_binance, symbol):
     """``examples/replay_then_live.py`` prints history, says where live begins, and goes on."""
-    await write.write(*[trade(symbol, n, now()) for n in range(5)])
+    await write_binance.write(*[trade(symbol, n, now()) for n in range(5)])
     running = asyncio.create_task(
         example(
             "replay_then_live.py",
@@ -310,7 +326,7 @@ async def test_the_example_that_replays_first(kafka, write, symbol):
     number = 5
     while not running.done():
         await asyncio.wait([running], timeout=0.1)
-        await write.write(trade(symbol, number, now()))
+        await write_binance.write(trade(symbol, number, now()))
         number += 1
     lines = await running
     assert len([line for line in lines if symbol in line]) == 25

@@ -27,6 +27,7 @@ NOW = 1_793_491_200_000  # 2026-11-01T00:00Z
         (datetime(2026, 11, 1, tzinfo=UTC), NOW),
         (datetime(2026, 11, 1, 2, tzinfo=timezone(timedelta(hours=2))), NOW),
         (NOW, NOW),
+        (str(NOW), NOW),
         (NOW * 1000 + 7, NOW),
         (0, 0),
     ],
