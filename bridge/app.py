@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import importlib.util
 import logging
 import time
@@ -91,6 +92,8 @@ class Bridge:
         self.hosts = hosts_of(
             settings.environment, settings.endpoints.model_dump(), allow_insecure=settings.allow_insecure
         )
+        if settings.connection.time_unit == "microsecond":
+            self.hosts["spot"] = dataclasses.replace(self.hosts["spot"], microseconds=True)
         self.pools: dict[Market, ConnectionPool] = {}
         self.streams: dict[Market, set[str]] = {}
         self.reporter = Reporter(self)

@@ -69,7 +69,9 @@ class Reporter:
         self._seen, self._seen_bytes = Counter(counts.messages), Counter(counts.message_bytes)
         metrics.buffer_bytes.set(self._bridge.publisher.buffered_bytes)
         metrics.shards_owned.set(1 if self._bridge.started else 0)
-        metrics.cache_entries.set(sum(map(len, (DECIMALS, NULLABLE_DECIMALS, NONZERO_DECIMALS, UNSCALED))))
+        metrics.cache_entries.set(
+            len(DECIMALS) + len(NULLABLE_DECIMALS) + len(NONZERO_DECIMALS) + len(UNSCALED)
+        )
         self._rates.append((self._ticked, self._by_market()))
         while self._ticked - self._rates[0][0] > _RATE_OVER_SECONDS:
             self._rates.popleft()

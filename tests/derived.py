@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastavro import schemaless_reader
 
 from bridge.catalogue import TopicNames, catalogue
 from bridge.core.derive import Writer
-from bridge.model import Market
 from bridge.pipeline import Pipeline
 from bridge.schema import schemas
 from bridge.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from bridge.model import Market
 
 BY_HEADER = {schema.header: schema for schema in schemas().values()}
 

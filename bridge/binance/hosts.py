@@ -27,12 +27,14 @@ class Hosts:
         rest: REST, without ``/api/v3`` and the like.
         ws_api: the WebSocket API with its path, or None where none is known.
         stream_fallbacks: further stream hosts, tried in turn when the first can't be reached.
+        microseconds: ask for times in microseconds; spot alone can.
     """
 
     stream: str
     rest: str
     ws_api: str | None
     stream_fallbacks: tuple[str, ...] = ()
+    microseconds: bool = False
 
     def stream_url(self, path: str, attempt: int = 0) -> str:
         """Return the combined-stream URL of a path (``public``, ``market`` or "").
@@ -42,7 +44,8 @@ class Hosts:
         """
         bases = (self.stream, *self.stream_fallbacks)
         base = bases[attempt % len(bases)].rstrip("/")
-        return f"{base}/{path}/stream" if path else f"{base}/stream"
+        query = "?timeUnit=MICROSECOND" if self.microseconds else ""
+        return f"{base}/{path}/stream{query}" if path else f"{base}/stream{query}"
 
 
 HOSTS: Mapping[Environment, Mapping[Market, Hosts]] = {

@@ -65,7 +65,9 @@ def test_what_does_not_come_in_time_is_missing() -> None:
     stream.accept(Seen((8, 9), received_at=200))
     assert not stream.expire(100 + HOLD)
     assert _ids(stream.expire(101 + HOLD)) == [Missing(6, 7), 8, 9]
-    assert not stream.accept(Seen((5, 6), received_at=300 + HOLD)), "what was named missing does not come late"
+    assert not stream.accept(Seen((5, 6), received_at=300 + HOLD)), (
+        "what was named missing does not come late"
+    )
 
 
 def test_later_message_lets_time_pass_as_a_timer_does() -> None:
@@ -103,8 +105,8 @@ def test_each_id_passes_once_in_order_or_is_named_once(
     """Whatever is lost, swapped or doubled: what passes ascends, and passed and missing together are everything."""
     count, lost, swaps, doubled = plan
     sent = [n for n in range(1, count + 1) if n not in lost]
-    for a, b in swaps:
-        a, b = a % len(sent), b % len(sent)
+    for left, right in swaps:
+        a, b = left % len(sent), right % len(sent)
         sent[a], sent[b] = sent[b], sent[a]
     if sent[0] != 1:
         sent.remove(1)
