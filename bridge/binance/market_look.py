@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,12 +51,20 @@ _decode = msgspec.json.Decoder(_Marks | list[_Marks]).decode
 class MarketLook:
     """Looks at markets through REST, in the background share of the weight.
 
-    Answers are kept for a second: many streams of one symbol fall silent together.
+    Answers are kept for a second: many streams of one symbol fall silent together. Looks are spaced, so that
+    thousands of sleepy streams leave the background share to backfill.
+
+    Args:
+        rest: whom to ask.
+        monotonic: the clock, in seconds.
+        spacing_seconds: least time between two requests.
     """
 
-    def __init__(self, rest: RestClient, monotonic: Callable[[], float]) -> None:
+    def __init__(self, rest: RestClient, monotonic: Callable[[], float], spacing_seconds: float) -> None:
         self._rest = rest
         self._monotonic = monotonic
+        self._spacing = spacing_seconds
+        self._next_at = 0.0
         self._seen: dict[tuple[Market, str, str], tuple[float, Marker | None]] = {}
 
     async def __call__(self, stream: Stream) -> Marker | None:
@@ -73,6 +82,9 @@ class MarketLook:
         kept = self._seen.get(key)
         if kept is not None and now - kept[0] < _FRESH_SECONDS:
             return kept[1]
+        self._next_at = max(now, self._next_at) + self._spacing
+        if self._next_at - self._spacing > now:
+            await asyncio.sleep(self._next_at - self._spacing - now)
         reply = await self._rest.get(stream.market, path, params, background=True)
         marker = _marker(reply.body)
         self._seen = {old: (at, what) for old, (at, what) in self._seen.items() if now - at < _FRESH_SECONDS}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bridge.core.connection_settings import ConnectionSettings
 
 _MAX_FRAGMENTS = 4096
+_CONTROL_MAX_BYTES = 125  # RFC 6455, 5.5; picows refuses longer ones
 # Looked up for every frame, so not through the enum.
 _TEXT, _PING, _PONG, _CLOSE = WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
 
@@ -91,10 +92,15 @@ class PicowsTransport(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame, as it came."""
-        kind = frame.msg_type
-        if transport.is_close_frame_sent and not self._closing and kind != _CLOSE:
+        if transport.is_close_frame_sent and not self._closing and frame.msg_type != _CLOSE:
             return  # picows closed for an error of the peer, and its parser goes on
-        if kind == _TEXT and frame.fin and not self._fragmented and not self._ended:
+        whole = frame.fin and not self._fragmented and not self._ended
+        # Asking for the type costs more than all the rest; control frames are never longer than this.
+        if whole and frame.payload_size > _CONTROL_MAX_BYTES:
+            self._deliver(frame.get_payload_as_bytes())
+            return
+        kind = frame.msg_type
+        if whole and kind == _TEXT:
             self._deliver(frame.get_payload_as_bytes())
         elif kind == _PING:
             transport.send_pong(frame.get_payload_as_bytes())

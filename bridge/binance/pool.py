@@ -91,7 +91,7 @@ class ConnectionPool:
         self.random = random
         self.tls = tls
         self.open_transport = opener(settings.transport)
-        self.look = MarketLook(rest, self.clock.monotonic)
+        self.look = MarketLook(rest, self.clock.monotonic, settings.market_look_spacing_seconds)
         #: Streams found deaf, and on how many connections in a row.
         self.deaf: dict[str, int] = {}
         #: Set while connections are wanted; cleared by ``pause``.

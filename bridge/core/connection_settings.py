@@ -51,6 +51,7 @@ class ConnectionSettings:
         market_look_seconds: least time between two questions to REST about one stream; doubles each time,
         market_look_maximum_seconds: up to this.
         market_looks: questions one connection may have open at once.
+        market_look_spacing_seconds: least time between two questions of all connections of a market.
         market_grace_seconds: time a stream gets to deliver what REST already shows.
         deaf_patience_maximum: a stream that stayed deaf over this many connections is asked about ever more
             rarely, by powers of two up to this one.
@@ -96,6 +97,7 @@ class ConnectionSettings:
     market_look_seconds: float = 3.0
     market_look_maximum_seconds: float = 300.0
     market_looks: int = 2
+    market_look_spacing_seconds: float = 0.25
     market_grace_seconds: float = 2.0
     deaf_patience_maximum: int = 64
 

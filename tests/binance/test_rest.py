@@ -256,7 +256,7 @@ async def test_each_kind_of_stream_has_its_cheapest_look(one, asked, body, marke
     """Trades by the last trade's id, books by their update id, marks by their time."""
     host = Host(web.Response(body=body))
     async with rest_server(host) as base, client(base, Story()) as rest:
-        look = MarketLook(rest, lambda: 0.0)
+        look = MarketLook(rest, lambda: 0.0, 0.0)
         assert [await look(one), await look(one)] == [marker, marker]
     assert host.asked == [asked]
 
@@ -266,15 +266,31 @@ async def test_a_look_is_fresh_for_a_second_only():
     host = Host(web.Response(body=b'{"lastId":1}'), web.Response(body=b'{"lastId":2}'))
     times = iter([0.0, 0.0, 5.0, 5.0])
     async with rest_server(host) as base, client(base, Story()) as rest:
-        look = MarketLook(rest, lambda: next(times))
+        look = MarketLook(rest, lambda: next(times), 0.0)
         assert [await look(stream("a@trade")), await look(stream("a@trade"))] == [1, 2]
+
+
+async def test_looks_are_spaced():
+    """Three questions at once leave one after the other, so that backfill keeps its share."""
+    loop, asked_at = asyncio.get_running_loop(), []
+
+    async def answer(_request):
+        asked_at.append(loop.time())
+        return web.Response(body=b"{}")
+
+    async with rest_server(answer) as base, client(base, Story()) as rest:
+        look = MarketLook(rest, loop.time, 0.1)
+        await asyncio.gather(*(look(stream(f"{name}@trade")) for name in "abc"))
+    assert asked_at[-1] - asked_at[0] >= 0.15
 
 
 async def test_what_rest_cannot_tell_is_not_asked():
     """Liquidations come when they come."""
     host = Host()
     async with rest_server(host) as base, client(base, Story()) as rest:
-        assert await MarketLook(rest, lambda: 0.0)(stream("!forceOrder@arr", channel="liquidation")) is None
+        assert (
+            await MarketLook(rest, lambda: 0.0, 0.0)(stream("!forceOrder@arr", channel="liquidation")) is None
+        )
     assert host.asked == []
 
 
@@ -282,4 +298,4 @@ async def test_a_look_at_garbage_is_an_error_of_its_own_kind():
     """HTML with status 200 does not count as movement."""
     async with rest_server(Host(web.Response(body=b"<html>"))) as base, client(base, Story()) as rest:
         with pytest.raises(UnexpectedMessage):
-            await MarketLook(rest, lambda: 0.0)(stream("a@trade"))
+            await MarketLook(rest, lambda: 0.0, 0.0)(stream("a@trade"))
