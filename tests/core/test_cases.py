@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,25 @@ import yaml
 
 from bridge.catalogue import catalogue
 from bridge.model import Leg, StreamState
-from tests.derived import KeepingPublisher, endpoint, pipeline, read
+from tests.derived import KeepingPublisher, endpoint, pipeline
 
 CASES = Path(__file__).parents[1] / "cases"
 FILES = sorted(p for p in CASES.rglob("*.yaml"))
 RECEIVED_AT = 1_795_305_700_000_000
-WAY_BACK = {"origin", "writerEpoch", "connectionId", "connectionSequence", "receivedAt", "channel", "market"}
+CONNECTION = 0x0123456789ABCDEF
+NUMBER = 41
+KEYS = {"source", "market", "channel", "symbol", "stream", "payload", "records"}
 
 
 def _load(path: Path) -> dict[str, Any]:
     case = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(case, dict)
+    assert set(case) | {"symbol"} == KEYS
     return case
+
+
+def _time(micros: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
 def _plain(value: Any) -> Any:
@@ -55,37 +62,53 @@ def _expected(value: Any, got: Any) -> Any:
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(CASES).with_suffix("")) for p in FILES])
 def test_message_becomes_its_records(path: Path) -> None:
-    """The records are exactly those of the case, and the raw record holds the bytes as received."""
+    """The records are exactly those of the case, lead back to the message, and raw holds it as received."""
     case = _load(path)
     market = case["market"]
     publisher = KeepingPublisher()
     pipe = pipeline(publisher)
     info = (CASES / "exchange-info" / f"{market}.json").read_bytes()
-    instruments = pipe.exchange_info(market, RECEIVED_AT, info, pipe.api_answer(market, endpoint(market), 1, info))
+    instruments = pipe.exchange_info(
+        market, RECEIVED_AT, info, pipe.api_answer(market, endpoint(market), 1, info)
+    )
     symbols = [case["symbol"]] if case.get("symbol") else []
     [chosen] = catalogue().choose(market, [case["channel"]], symbols, None, instruments)
     assert chosen.stream.name == case["stream"]
     pipe.add(chosen)
-    leg = Leg(0x0123456789ABCDEF, market, {chosen.stream.name.encode(): StreamState(chosen.stream)})
+    leg = Leg(CONNECTION, market, {chosen.stream.name.encode(): StreamState(chosen.stream)}, NUMBER)
     published = len(publisher.kept)
 
     frame = f'{{"stream":"{case["stream"]}","data":{case["payload"]}}}'.encode()
     pipe.receive(leg, RECEIVED_AT, [frame])
 
     raw, *derived = publisher.kept[published:]
-    assert read(raw.value)[1]["payload"] == frame
+    way_back = {
+        "market": market, "channel": chosen.stream.channel, "writerEpoch": 0, "connectionId": CONNECTION,
+        "connectionSequence": NUMBER, "receivedAt": _time(RECEIVED_AT),
+    }  # fmt: skip
+    assert raw.topic == f"binance.prod.raw.{market}.{chosen.stream.channel}"
+    assert raw.record["payload"] == frame
+    assert way_back.items() <= raw.record.items()
+    assert raw.key.decode() == (chosen.stream.symbol or case["stream"])
     assert not publisher.of("dead-letter")
-    got = [(*read(k.value), k) for k in derived]
-    assert [structure for structure, _, _ in got] == [r["structure"] for r in case["records"]]
-    for (_, record, kept), wanted in zip(got, case["records"], strict=True):
+    assert [k.topic for k in derived] == [f"binance.prod.unified.{r['structure']}" for r in case["records"]]
+    for kept, wanted in zip(derived, case["records"], strict=True):
         assert kept.key.decode() == wanted["key"]
         assert kept.timestamp_ms == wanted["timestamp"]
-        assert record["market"] == market
-        fields = _plain({k: v for k, v in record.items() if k not in WAY_BACK})
+        assert (way_back | {"origin": "live"}).items() <= kept.record.items()
+        fields = _plain({k: v for k, v in kept.record.items() if k not in {*way_back, "origin"}})
         assert fields == _expected(wanted["fields"], fields)
 
 
 def test_every_stream_of_the_catalogue_has_a_case() -> None:
-    """A declaration without a case is not done."""
-    covered = {(case["market"], case["channel"].split("_")[0].split("@")[0]) for case in map(_load, FILES)}
-    assert sorted(set(catalogue().channels) - covered) == []
+    """A declaration without a case is not done; where there is an all-market stream, it has one of its own."""
+    covered = set()
+    for case in map(_load, FILES):
+        name = case["channel"].split("_")[0].split("@")[0]
+        covered.add((case["market"], name, "symbol" in case))
+    wanted = set()
+    for (market, name), compiled in catalogue().channels.items():
+        on = compiled.declaration.markets[market]
+        wanted |= {(market, name, True)} if on.stream else set()
+        wanted |= {(market, name, False)} if on.all else set()
+    assert sorted(wanted - covered) == []
