@@ -195,6 +195,21 @@ async def test_poison_among_good_records(kafka, client, unique):
     assert "TooLarge" in heard.poison[0][-1] or "TOO_LARGE" in heard.poison[0][-1]
 
 
+async def test_times_that_the_topic_refuses(kafka, client, unique):
+    """A record whose time the topic does not take comes back; its neighbours are stored in order."""
+    await create_topic(kafka.bootstrap_servers, unique, 1, message_timestamp_before_max_ms="3600000")
+    async with running(client, kafka.bootstrap_servers, unique) as (publisher, heard):
+        numbers = Numbers(publisher, unique)
+        numbers.append(2)
+        publisher.lane(unique, KEYS[0]).append(1_500_000_000_000, KEYS[0], b"of 2017")
+        numbers.append(2)
+        assert await publisher.flush(30) == 0
+        await numbers.check(kafka.bootstrap_servers)
+    assert [(value, timestamp) for _, _, value, timestamp, *_ in heard.poison] == [
+        (b"of 2017", 1_500_000_000_000)
+    ]
+
+
 async def test_batches_larger_than_the_topic_takes(kafka, client, unique):
     """Where only a batch is too large and none of its records is, every record is stored, in order."""
     await create_topic(kafka.bootstrap_servers, unique, 1, max_message_bytes="3000")
