@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -278,8 +279,9 @@ def test_without_await_from_kafka(kafka, symbol):
         assert [record.sequence for record in records] == list(range(10))
 
 
+@asynccontextmanager
 async def example(name, *arguments):
-    """Run an example as a user would; return what it printed."""
+    """Run an example as a user would; it must end well and say nothing on standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(EXAMPLES / name),
@@ -288,23 +290,28 @@ async def example(name, *arguments):
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
     )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert (process.returncode, err.decode()) == (0, "")
-    return out.decode().splitlines()
+    try:
+        async with asyncio.timeout(60):
+            yield process
+            assert (await process.stderr.read(), await process.wait()) == (b"", 0)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_the_example_that_consumes_trades(kafka, write_binance, symbol):
     """``examples/consume_trades.py`` prints the trades of a symbol as they come."""
-    running = asyncio.create_task(
-        example("consume_trades.py", kafka.bootstrap_servers, ENVIRONMENT, symbol, "--count", "2")
-    )
-    number = 0
-    while not running.done():
-        await write_binance.write(trade(symbol, number, now(), side="buy", price="84000.10", amount="0.5"))
-        number += 1
-        await asyncio.wait([running], timeout=0.05)
-    lines = await running
+    arguments = (kafka.bootstrap_servers, ENVIRONMENT, symbol, "--count", "2")
+    async with example("consume_trades.py", *arguments) as process:
+        reading = asyncio.create_task(process.stdout.read())
+        number = 0
+        while not reading.done():
+            given = {"side": "buy", "price": "84000.10", "amount": "0.5"}
+            await write_binance.write(trade(symbol, number, now(), **given))
+            number += 1
+            await asyncio.wait([reading], timeout=0.05)
+        lines = (await reading).decode().splitlines()
     assert len(lines) == 2
     assert re.fullmatch(rf"\S+Z {symbol} buy 0\.5 @ 84000\.1", lines[0])
 
@@ -312,22 +319,10 @@ async def test_the_example_that_consumes_trades(kafka, write_binance, symbol):
 async def test_the_example_that_replays_first(kafka, write_binance, symbol):
     """``examples/replay_then_live.py`` prints history, says where live begins, and goes on."""
     await write_binance.write(*[trade(symbol, n, now()) for n in range(5)])
-    running = asyncio.create_task(
-        example(
-            "replay_then_live.py",
-            kafka.bootstrap_servers,
-            ENVIRONMENT,
-            symbol,
-            "--start=-1m",
-            "--count",
-            "25",
-        )
-    )
-    number = 5
-    while not running.done():
-        await asyncio.wait([running], timeout=0.1)
-        await write_binance.write(trade(symbol, number, now()))
-        number += 1
-    lines = await running
-    assert len([line for line in lines if symbol in line]) == 25
-    assert [line for line in lines if line.startswith("— live")]
+    arguments = (kafka.bootstrap_servers, ENVIRONMENT, symbol, "--start=-5m", "--count=7")
+    async with example("replay_then_live.py", *arguments) as process:
+        history = [(await process.stdout.readline()).decode() for _ in range(6)]
+        assert [symbol in line for line in history] == [True] * 5 + [False]
+        assert history[5] == "— live from here on; 5 trades replayed\n"
+        await write_binance.write(*[trade(symbol, n, now()) for n in range(5, 8)])
+        assert (await process.stdout.read()).decode().count(symbol) == 2
