@@ -9,8 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, NamedTuple
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -152,18 +152,43 @@ def parse_exchange_info(market: Market, body: bytes) -> tuple[int, Instruments]:
         UnexpectedMessage: the body is not an exchangeInfo answer.
     """
     try:
-        info = msgspec.json.decode(body)
-        rows = info["symbols"]
-        server_time = int(info.get("serverTime", 0)) * 1000
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        info = msgspec.json.decode(body, type=_Info)
+    except msgspec.DecodeError as error:
         raise UnexpectedMessage(f"{market} exchangeInfo: {error}") from error
     found = []
-    for row in rows:
+    for row in info.symbols:
         try:
+            msgspec.convert(row, _Row)
             found.append(_instrument(market, row))
-        except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation, OverflowError):
+        except (msgspec.ValidationError, UnexpectedMessage, ArithmeticError, KeyError, TypeError, ValueError):
             continue
-    return server_time, Instruments(market, found)
+    return info.server_time * 1000, Instruments(market, found)
+
+
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=1 << 52)]
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Row(msgspec.Struct, rename="camel"):
+    """The types of what is read of a row; numbers of filters are checked where they are read."""
+
+    symbol: _Name
+    base_asset: _Name
+    quote_asset: _Name
+    margin_asset: str | None = None
+    pair: str | None = None
+    contract_type: str | None = None
+    status: str | None = None
+    contract_status: str | None = None
+    delivery_date: _Time | None = None
+    onboard_date: _Time | None = None
+    filters: list[dict[str, Any]] = []
+    permissions: list[str] = []
+
+
+class _Info(msgspec.Struct, rename="camel"):
+    symbols: list[Any]
+    server_time: _Time = 0
 
 
 def _code(asset: str) -> str:
