@@ -27,7 +27,7 @@ from bridge.sdk import jsonlines
 from bridge.sdk.client import Client
 from bridge.sdk.reading import decoder
 from bridge.sdk.record import Record
-from bridge.sdk.records import TYPES, Lifecycle, Raw
+from bridge.sdk.records import TYPES, Lifecycle, Ohlcv, Raw
 from bridge.sdk.source import CaughtUp, Fetched
 from bridge.sdk.times import milliseconds
 from bridge.sdk.topics import Topics
@@ -277,7 +277,6 @@ class _MemoryReading:
 
 def _millis(record: Record) -> int:
     """Return the Kafka time of ``record``: of its event where it has one, else of receipt."""
-    micros = getattr(record, "eventTime" if isinstance(record, Raw) else record.time_field)
-    if micros is None:
-        micros = getattr(record, "receivedAt", 0)
-    return int(micros) // 1000
+    event = "eventTime" if isinstance(record, (Ohlcv, Raw)) else record.time_field
+    times = (getattr(record, name, None) for name in (event, record.time_field, "receivedAt"))
+    return next((int(micros) // 1000 for micros in times if micros is not None), 0)

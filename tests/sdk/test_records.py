@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.cli.record_lines import summary
 from bridge.errors import DecodeError
 from bridge.schema import schemas
 from bridge.sdk import (
@@ -160,7 +161,7 @@ def _decoded(name, value):
 def test_json_keeps_every_record_exactly(name):
     """A record written as JSON and read back is the same record, and has a CCXT form where its class has one."""
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(values(name))
     def check(value):
         record = _decoded(name, value)
@@ -181,6 +182,18 @@ def test_json_shows_what_no_reader_can_take_wrongly():
     assert jsonlines.plain(testing.record(Raw, payload=b"\xff"))["payloadBase64"] == "/w=="
     trade = decoder().decode(testing.encode(testing.record(Trade, price="100.10")))
     assert jsonlines.plain(trade)["price"] == "100.1"
+
+
+@pytest.mark.parametrize("name", sorted(schemas()))
+def test_every_record_has_a_line_for_people(name):
+    """Whatever a record holds, ``tail`` has a line for it."""
+
+    @settings(max_examples=10, deadline=None)
+    @given(values(name))
+    def check(value):
+        assert isinstance(summary(_decoded(name, value)), str)
+
+    check()
 
 
 @pytest.mark.parametrize(

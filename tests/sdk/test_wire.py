@@ -56,7 +56,7 @@ def plain(value: Any) -> Any:
 def test_reads_what_fastavro_reads(name):
     """Of any valid record the compiled decoder gives what fastavro's reader gives."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(st.lists(values(name), min_size=1, max_size=3))
     def check(several):
         for value in several:
@@ -87,7 +87,7 @@ def test_decodes_into_the_class_of_the_structure(name):
 def test_a_record_that_is_cut_or_has_more_is_refused(name):
     """Each prefix of a record, and a record with bytes behind it, is a DecodeError."""
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=6, deadline=None)
     @given(values(name), st.binary(min_size=1, max_size=3))
     def check(value, more):
         data = written(name, value)
