@@ -22,7 +22,7 @@ PERPETUAL_DELIVERY_MS = 4_133_404_800_000
 SPOT_DIGITS = 8
 """Decimals of every number on spot, whatever the tick or lot."""
 
-_TEXTS_KEPT = 20_000
+_TEXTS_KEPT = 4_096
 
 
 class DecimalText(dict[int, str]):

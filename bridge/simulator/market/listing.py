@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from bridge.simulator.market.instruments import Instrument
 
+_HEAD = 10
+"""So many symbols of a market have a long past, minute by minute."""
 _LEAST_LEVELS = 25
 """A taker or a cancellation never leaves fewer levels on a side."""
 
@@ -99,7 +101,13 @@ class Listing:
         past_seed = f"past {random.getrandbits(64)}"
         usual = self._usual_lots
         self.past: Past = lambda: made_up(
-            past_seed, instrument, end_ms=start_ms, price=price, first_trade=next_trade, usual_lots=usual
+            past_seed,
+            instrument,
+            end_ms=start_ms,
+            price=price,
+            first_trade=next_trade,
+            usual_lots=usual,
+            head=rank < _HEAD,
         )
         self.history = History(self.past)
         self.next_block = 500 + random.getrandbits(10)

@@ -10,24 +10,33 @@ from bridge.simulator.market.bars import DAY, HOUR, MINUTE, Bar
 if TYPE_CHECKING:
     from bridge.simulator.market.instruments import Instrument
 
-_MINUTES_BACK = 25 * HOUR
-_HOURS_BACK = 60 * DAY
-_DAYS_BACK = 1_000 * DAY
+# how far back minutes, hours and days reach: of the head of a market, and of its tail
+_HEAD = (25 * HOUR, 30 * DAY, 1_000 * DAY)
+_TAIL = (3 * HOUR, 2 * DAY, 120 * DAY)
 
 
 def made_up(
-    seed: str, instrument: Instrument, *, end_ms: int, price: int, first_trade: int, usual_lots: int
+    seed: str,
+    instrument: Instrument,
+    *,
+    end_ms: int,
+    price: int,
+    first_trade: int,
+    usual_lots: int,
+    head: bool,
 ) -> tuple[list[Bar], list[Bar], list[Bar]]:
     """Return bars of days, hours and minutes that end at ``end_ms`` (a whole minute) with ``price``.
 
+    The tail of a market has a shorter past in coarser bars, so that many symbols take little time and memory.
     Trade ids count down from ``first_trade``, so the made-up past and the market's trades are one sequence.
     """
     walk = _Walk(Random(seed), instrument, price, first_trade, usual_lots)  # noqa: S311 - a market, not a secret
-    minutes_from = (end_ms - _MINUTES_BACK) // HOUR * HOUR
-    hours_from = minutes_from // DAY * DAY - _HOURS_BACK
+    minutes_back, hours_back, days_back = _HEAD if head else _TAIL
+    minutes_from = (end_ms - minutes_back) // HOUR * HOUR
+    hours_from = minutes_from // DAY * DAY - hours_back
     minutes = walk.back(end_ms, minutes_from, MINUTE)
     hours = walk.back(minutes_from, hours_from, HOUR)
-    return walk.back(hours_from, hours_from - _DAYS_BACK, DAY), hours, minutes
+    return walk.back(hours_from, hours_from - days_back, DAY), hours, minutes
 
 
 class _Walk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge.simulator.exchange import Answer
@@ -240,7 +241,7 @@ def _klines(request: Request) -> Json:
     interval = request.interval()
     if interval == "1s":
         return _rows_of(listing, _second_bars(request, listing), interval)
-    return _rows_of(listing, _bars(request, listing.history, listing.last_price), interval)
+    return _rows_of(listing, _bars(request, listing.history), interval)
 
 
 def _continuous_klines(request: Request) -> Json:
@@ -252,7 +253,7 @@ def _continuous_klines(request: Request) -> Json:
     listing = request.world.contract_of(pair, contract_type)
     if listing is None:
         raise Refusal(-1121, "Invalid symbol.")
-    return _rows_of(listing, _bars(request, listing.history, listing.last_price), request.interval())
+    return _rows_of(listing, _bars(request, listing.history), request.interval())
 
 
 def _index_klines(request: Request) -> Json:
@@ -262,18 +263,18 @@ def _index_klines(request: Request) -> Json:
     index = request.world.indexes.get(pair)
     if index is None:
         raise Refusal(-1121, "Invalid symbol.")
-    return _sampled_rows(_bars(request, index.history, index.value), request.interval())
+    return _sampled_rows(_bars(request, index.history), request.interval())
 
 
 def _mark_klines(request: Request) -> Json:
     price = _priced(request)
-    return _sampled_rows(_bars(request, price.history, price.now.mark), request.interval())
+    return _sampled_rows(_bars(request, price.history), request.interval())
 
 
 def _premium_klines(request: Request) -> Json:
     price = _priced(request)
-    marks = _bars(request, price.history, price.now.mark)
-    indexes = {bar.open_ms: bar for bar in _bars(request, price.index.history, price.index.value)}
+    marks = _bars(request, price.history)
+    indexes = {bar.open_ms: bar for bar in _bars(request, price.index.history)}
 
     def premium(mark: int, index: int) -> int:
         return (mark - index) * 10**8 // index
@@ -298,7 +299,7 @@ def _priced(request: Request) -> ContractPrice:
     return price
 
 
-def _bars(request: Request, history: History, last_price: int) -> list[Bar]:
+def _bars(request: Request, history: History) -> list[Bar]:
     """Return the bars asked for: the newest, or the oldest from ``startTime``; the last of all is open."""
     interval, offset, now = request.interval(), request.offset_ms(), request.world.now
     limit = request.limit(500, 1000 if request.spot else 1500)
@@ -308,14 +309,10 @@ def _bars(request: Request, history: History, last_price: int) -> list[Bar]:
             raise Refusal(-1023, "Start time is greater than end time.")
         return []
     end = now if end is None else end
-    span = (INTERVALS[interval] or 31 * DAY) * (limit + 1)
-    begin = start if start is not None else max(0, min(end, now) - span)
     if start is not None:
-        end = min(end, max(start, 0) + span)
-    found = list(history.bars(interval, begin, end, now, offset))
-    if not found and end >= now >= begin:
-        found = [flat(open_of(interval, now, offset), last_price)]
-    return found[:limit] if start is not None else found[-limit:]
+        return list(islice(history.bars(interval, start, end, now, offset), limit))
+    span = (INTERVALS[interval] or 31 * DAY) * (limit + 1)
+    return list(history.bars(interval, max(0, min(end, now) - span), end, now, offset))[-limit:]
 
 
 def _second_bars(request: Request, listing: Listing) -> list[Bar]:

@@ -32,7 +32,7 @@ def recording() -> Recording:
         streams[market] += of_symbols([symbol], kinds)
     streams["spot"] += ["btcusdt@kline_1s", "btcusdt@kline_1d@+08:00", "btcusdt@kline_1d"]
     streams["usdm"] += ["btcusdt_perpetual@continuousKline_1m", "btcusd_perp@kline_1m"]
-    return Recording(streams, rate=300).run(START + 270_000)
+    return Recording(streams, rate=200).run(START + 270_000)
 
 
 def recomputed(market: Market, trades: list[dict[str, Any]], open_ms: int, length: int) -> dict[str, Any]:
@@ -221,6 +221,10 @@ def test_rest_windows(recording: Recording) -> None:
     assert opens(endTime=minute, limit=3) == [minute - 120_000, minute - 60_000, minute]
     assert opens(startTime=minute, endTime=minute + 60_000) == [minute, minute + 60_000]
     assert opens(startTime=START + 10**10) == []
+    oldest = opens(startTime=0, limit=2)
+    assert oldest == [oldest[0], oldest[0] + 60_000]
+    assert oldest[0] <= START - 86_400_000
+    assert opens(startTime=0, endTime=oldest[0] + 60_000) == oldest
 
 
 def test_seconds_of_rest_are_those_of_the_stream(recording: Recording) -> None:
