@@ -110,6 +110,7 @@ class AiokafkaPublisher:
         self._watcher: asyncio.Task[None] | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._pump_timer: asyncio.TimerHandle | None = None
+        self._pump_due = 0.0  # when the timer is to fire; uvloop's handles do not tell
         self._flushing = 0
         self._progress_at = 0.0
         self._acknowledged = asyncio.Event()
@@ -260,13 +261,14 @@ class AiokafkaPublisher:
         self._pump_in(0.0)
 
     def _pump_in(self, seconds: float) -> None:
+        """Look for what can be sent, that much later or earlier."""
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
         if self._pump_timer is not None:
-            if self._pump_timer.when() <= due:
+            if self._pump_due <= due:
                 return
             self._pump_timer.cancel()
-        self._pump_timer = loop.call_at(due, self._pump_on_time)
+        self._pump_timer, self._pump_due = loop.call_later(seconds, self._pump_on_time), due
 
     def _pump_on_time(self) -> None:
         self._pump_timer = None

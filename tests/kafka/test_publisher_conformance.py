@@ -12,6 +12,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from bridge.errors import KafkaUnavailable, TopicMismatch
 from bridge.kafka.publisher import Hooks, create_publisher
@@ -174,6 +175,11 @@ async def test_order_under_load(kafka, client, unique):
         assert max(newest for *_, newest in heard.delivered) == numbers.began_ms + 3999
         assert all(0 < monotonic() - queued_at < 30 for *_, queued_at, _ in heard.delivered)
         assert not heard.troubles
+
+
+def test_under_uvloop(kafka, client, unique):
+    """The same holds on uvloop, on which the bridge runs."""
+    uvloop.run(test_order_under_load(kafka, client, unique))
 
 
 async def test_poison_among_good_records(kafka, client, unique):
