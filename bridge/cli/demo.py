@@ -20,7 +20,7 @@ def demo(
 
     Ends with a summary after so many seconds, or on Ctrl-C; leaves nothing behind.
 
-    Example: DEMO_SECONDS=30 binance-bridge demo
+    Example: binance-bridge demo --seconds 30
     """
     from bridge import logs
     from bridge.cli.run import run_loop
