@@ -17,9 +17,11 @@ SCALE = 18
 ONE: int = 10**SCALE
 LIMIT: int = 10**PRECISION
 
-_PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LONGEST_TEXT = 80
+_WHOLE_DIGITS = PRECISION - SCALE
+_SHIFTS: tuple[int, ...] = tuple(10 ** (SCALE - decimals) for decimals in range(SCALE + 1))
+_LENGTHS = tuple(long_bytes(size) for size in range(17))
 _REMEMBERED = 200_000
 
 
@@ -34,19 +36,22 @@ def unscaled(text: str) -> int:
         UnexpectedMessage: the text is not a decimal number.
         DoesNotFit: it has more than 18 decimals (other than zeros) or more than 20 digits before the point.
     """
-    if not _PLAIN.fullmatch(text):
-        return _unusual(text)
     whole, _, fraction = text.partition(".")
-    if len(fraction) > SCALE:
-        return _unusual(text)
-    number = int(whole + fraction.ljust(SCALE, "0")) if len(whole) <= _LONGEST_TEXT else LIMIT
-    if not -LIMIT < number < LIMIT:
-        raise DoesNotFit(f"{_shown(text)} does not fit decimal({PRECISION}, {SCALE})")
-    return number
+    digits = whole + fraction
+    # The form nearly all numbers have; isdigit alone would take other scripts' digits too.
+    if (
+        whole
+        and len(whole) <= _WHOLE_DIGITS
+        and len(fraction) <= SCALE
+        and digits.isdigit()
+        and digits.isascii()
+    ):
+        return int(digits) * _SHIFTS[len(fraction)]
+    return _unusual(text)
 
 
 def _unusual(text: str) -> int:
-    """Handle exponents and more decimals than usual; slow and rare."""
+    """Handle signs, exponents and more decimals than usual; slow and rare."""
     if not _NUMBER.fullmatch(text) or len(text) > _LONGEST_TEXT:
         raise UnexpectedMessage(f"{_shown(text)} is not a decimal number")
     try:
@@ -79,7 +84,7 @@ def decimal_bytes(number: int) -> bytes:
     if not -LIMIT < number < LIMIT:
         raise DoesNotFit(f"{Decimal(number).scaleb(-SCALE):E} does not fit decimal({PRECISION}, {SCALE})")
     size = ((number if number >= 0 else ~number).bit_length() + 8) >> 3
-    return long_bytes(size) + number.to_bytes(size, "big", signed=True)
+    return _LENGTHS[size] + number.to_bytes(size, "big", signed=True)
 
 
 class _Table(dict[str, bytes]):
