@@ -18,6 +18,7 @@ from bridge import __version__, schema
 from bridge.binance.hosts import hosts_of
 from bridge.binance.pool import ConnectionPool, attempt_budget
 from bridge.binance.rest import RestClient
+from bridge.binance.transport import ABNORMAL
 from bridge.catalogue import TopicNames, catalogue
 from bridge.config import kafka_settings, require_runnable, set_aside
 from bridge.core.connection_settings import ConnectionSettings
@@ -147,7 +148,7 @@ class Bridge:
         await self.publisher.start()
         await self._ensure_topics()
         self.telemetry.publish = self.lifecycle
-        self.telemetry.listeners["pipeline"] = self._connection_closed
+        self.telemetry.listeners["pipeline"] = self._follow
         self.telemetry.emit(Lifecycle(event="bridge.started"))
         self.rest = RestClient(self.hosts, self.telemetry, self.connection_settings)
         self.rest.on_reply = self._keep_answer
@@ -315,9 +316,14 @@ class Bridge:
             except UnexpectedMessage as error:
                 log.warning("%s", error)
 
-    def _connection_closed(self, event: Lifecycle) -> None:
-        if event.event == "connection.closed" and event.connection_id is not None:
-            self.pipeline.closed(event.connection_id, now_micros())
+    def _follow(self, event: Lifecycle) -> None:
+        """Tell the pipeline which connection carries what: with none, there is a hole."""
+        if event.connection_id is None:
+            return
+        if event.event == "connection.subscribed":
+            self.pipeline.subscribed(event.connection_id, event.streams, now_micros())
+        elif event.event == "connection.closed":
+            self.pipeline.closed(event.connection_id, clean=event.code not in {None, ABNORMAL})
 
     # What Kafka's side tells
 
@@ -349,7 +355,7 @@ class Bridge:
                 del self.trouble[key]
         else:
             self.trouble["kafka", topic] = text
-        log.warning("kafka: %s %s", kind, text)
+        log.warning("kafka: %s %s", kind, f"{topic}: {text}" if topic else text)
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:

@@ -68,12 +68,14 @@ class Leg:
         market: the market of its host.
         streams: what it subscribed to, by the UTF-8 bytes of the stream name.
         next_sequence: number of the next message of this connection, counting every message from 0.
+        alive_at: when the peer last gave a sign of life (a frame, a ping, a pong), microseconds; 0 before the first.
     """
 
     connection_id: int
     market: Market
     streams: dict[bytes, StreamState] = field(default_factory=dict)
     next_sequence: int = 0
+    alive_at: int = 0
 
     @property
     def shown_id(self) -> str:

@@ -23,7 +23,7 @@ from bridge.core.schema import encode
 from bridge.core.varint import long_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bridge.core.notices import Notice
     from bridge.core.schema import Schema
@@ -96,7 +96,7 @@ class Pipeline:
         self._derivers: dict[tuple[Market, str], StreamDeriver] = {}
         self._waiting = Waiting()
         self._dark: dict[tuple[Market, str], int] = {}
-        self._carriers: Counter[tuple[Market, str]] = Counter()
+        self._carriers: dict[tuple[Market, str], dict[int, int]] = {}  # by connection: since when
         self.legs: dict[int, Leg] = {}
         self._api_number = 0
         self.instruments: dict[Market, Instruments] = {}
@@ -212,19 +212,33 @@ class Pipeline:
         """Derive everything still held and write the newest state; for a stop, after the last message."""
         self.tick(1 << 62)
 
-    def closed(self, connection_id: int, received_at: int) -> None:
-        """A connection ended: streams nobody else carries are dark from their last message on."""
+    def subscribed(self, connection_id: int, streams: Iterable[str], at: int) -> None:
+        """The exchange acknowledged streams (microseconds): what was dark is no longer."""
+        leg = self.legs.get(connection_id)
+        if leg is not None:
+            for name in streams:
+                self._carry(leg, name, at)
+
+    def closed(self, connection_id: int, *, clean: bool) -> None:
+        """A connection ended: what nobody else carries is dark from its last sign of life on.
+
+        Unless the end was ``clean`` (the peer took part in it), the connection may have been dead since then without
+        anybody noticing: what came on no other connection before that one was subscribed is a hole too.
+        """
         leg = self.legs.pop(connection_id, None)
         for state in leg.streams.values() if leg is not None else ():
-            route = state.route
-            if not isinstance(route, _Route):
+            assert leg is not None
+            if isinstance(state.route, _Route):
+                state.route.deriver.forget(connection_id)
+            key = (leg.market, state.stream.name)
+            carriers = self._carriers.get(key, {})
+            if carriers.pop(connection_id, None) is None:
                 continue
-            key = (route.channel[0], state.stream.name)
-            route.deriver.forget(connection_id)
-            self._carriers[key] -= 1
-            if self._carriers[key] <= 0:
-                del self._carriers[key]
-                self._dark[key] = state.last_received_at or received_at
+            alive_at = max(leg.alive_at, state.last_received_at)
+            if not carriers:
+                self._dark[key] = alive_at
+            elif not clean:
+                self._tell_dark(key, alive_at, min(carriers.values()))
 
     def _count(self, channel: tuple[Market, str], payload: bytes) -> None:
         counts = self.counts
@@ -244,13 +258,24 @@ class Pipeline:
         route = _Route((leg.market, stream.channel), prefix, key, lane, deriver)
         state.route = route
         self.legs[leg.connection_id] = leg
-        name = (leg.market, stream.name)
-        self._carriers[name] += 1
-        dark_since = self._dark.pop(name, None)
-        if dark_since is not None and deriver.compiled.link is None and deriver.compiled.candle is None:
-            # Nothing in such messages tells what is missing: the stretch without a connection does.
-            self._tell_gap(deriver, notices.dark_notice(deriver, dark_since, state.first_received_at))
+        self._carry(leg, stream.name, received_at)
         return route
+
+    def _carry(self, leg: Leg, stream: str, at: int) -> None:
+        """Note that a stream comes on a connection since ``at``, by its first message or its acknowledgement."""
+        key = (leg.market, stream)
+        carriers = self._carriers.setdefault(key, {})
+        if leg.connection_id not in carriers:
+            carriers[leg.connection_id] = at
+            self._tell_dark(key, self._dark.pop(key, at), at)
+
+    def _tell_dark(self, key: tuple[Market, str], since: int, until: int) -> None:
+        """Record a stretch without a connection, where nothing in the stream's messages tells what is missing."""
+        deriver = self._derivers.get(key)
+        if deriver is None or deriver.compiled.link is not None or deriver.compiled.candle is not None:
+            return
+        if since < until:
+            self._tell_gap(deriver, notices.dark_notice(deriver, since, until))
 
     def _raw_prefix(
         self, market: Market, channel: str, stream: str, symbol: str | None, connection_id: int, kind: RawKind
@@ -281,6 +306,7 @@ class Pipeline:
         state = leg.streams.get(stream.encode()) if channel == UNKNOWN else None
         if state is not None:
             return state
+        self.legs[leg.connection_id] = leg
         prefix = self._raw_prefix(leg.market, channel, stream, None, leg.connection_id, "stream")
         topic_channel = "api" if channel == CONTROL else UNKNOWN
         key = (stream or leg.shown_id).encode()

@@ -222,7 +222,7 @@ class Connection:
         received_at = self._clock.micros()
         now = self._clock.monotonic()
         self._messages += len(payloads)
-        self._last_received_at = received_at
+        self._last_received_at = self.leg.alive_at = received_at
         self._session.active(now)
         try:
             self._receive(self.leg, received_at, payloads)
@@ -242,10 +242,12 @@ class Connection:
 
     def pinged(self) -> None:
         """Count the pong into the pace."""
+        self.leg.alive_at = self._clock.micros()
         self._session.pinged(self._clock.monotonic())
 
     def ponged(self) -> None:
         """Note the sign of life."""
+        self.leg.alive_at = self._clock.micros()
         self._session.active(self._clock.monotonic())
 
     def ended(self, code: int, reason: str) -> None:

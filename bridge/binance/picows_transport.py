@@ -121,7 +121,9 @@ class PicowsTransport(WSListener):
             return
         self._flush()
         handshake = transport.close_handshake
-        last = getattr(handshake, "recv", None) or getattr(handshake, "sent", None)
+        # The code of a close that the peer never answered says nothing of how it ended.
+        sent = None if self._closing else getattr(handshake, "sent", None)
+        last = getattr(handshake, "recv", None) or sent
         code, reason = (ABNORMAL, "no closing handshake") if last is None else (last.code, last.reason)
         self._inbox.ended(_number(code), reason or "")
 

@@ -49,6 +49,7 @@ class WebSocketsTransport:
         self._inbox = inbox
         self._loop = asyncio.get_running_loop()
         self._batch: list[bytes] = []
+        self._closing = False
         connection.inbox = inbox
         self._reader = self._loop.create_task(self._read(), name="websockets reader")
 
@@ -71,6 +72,7 @@ class WebSocketsTransport:
 
     async def close(self, code: int, reason: str) -> None:
         """See :class:`~bridge.binance.transport.Transport`."""
+        self._closing = True
         await self._connection.close(code, reason)
         await asyncio.shield(self._reader)
 
@@ -88,7 +90,8 @@ class WebSocketsTransport:
                 self._batch.append(payload)
         except ConnectionClosed as closed:
             self._flush()
-            frame = closed.rcvd or closed.sent
+            # The code of a close that the peer never answered says nothing of how it ended.
+            frame = closed.rcvd or (None if self._closing else closed.sent)
             code, reason = (frame.code, frame.reason) if frame else (ABNORMAL, "no closing handshake")
             self._inbox.ended(code, reason)
 
