@@ -280,11 +280,9 @@ class _Seat:
             self._pool.deaf[old.deaf] = self._pool.deaf.get(old.deaf, 0) + 1
         while True:
             successor = await self._establish(replaced=old)
-            if await self._proven(successor):
+            if await self._proven(successor) and await self._overlapped(old, successor):
                 break
             await self._ended(successor)
-        if not old.closed.is_set():
-            await _first(old.closed, successor.closed, timeout=self._pool.settings.overlap_seconds)
         reason = f"replaced by {successor.leg.shown_id}: {old.rotation_reason}"
         self._pool.in_background(self._retire(old, reason), f"retire {old.leg.shown_id}")
         return successor
@@ -312,6 +310,12 @@ class _Seat:
                 return True
             await _first(successor.closed, timeout=_PROOF_POLL_SECONDS)
         return False
+
+    async def _overlapped(self, old: Connection, successor: Connection) -> bool:
+        """Let both deliver for a while. False: the successor ended in it, so the old one stays."""
+        if not old.closed.is_set():
+            await _first(old.closed, successor.closed, timeout=self._pool.settings.overlap_seconds)
+        return old.closed.is_set() or not successor.closed.is_set()
 
     async def _establish(self, replaced: Connection | None = None) -> Connection:
         """Open a connection, however often it takes."""

@@ -277,6 +277,21 @@ async def test_an_old_connection_that_breaks_during_rotation_is_simply_replaced(
         assert exchange.accepted == 2
 
 
+async def test_a_successor_that_breaks_while_both_deliver_leaves_the_old_connection_in_place(exchange):
+    """The old connection goes only once a successor has stood beside it for the whole overlap."""
+    async with Rig(exchange, ["a@trade"], overlap_seconds=0.3) as rig:
+        await until(lambda: rig.live(1) and rig.flows())
+        (old,) = rig.pool.connections()
+        rig.pool.rotate()
+        await until(lambda: len({leg.shown_id for leg, _, _ in rig.pipeline.calls}) == 2)
+        exchange.sockets[1].transport.abort()
+        await until(lambda: len(rig.story.told("connection.closed")) == 2 and rig.live(1))
+        first, second = (f"{event.connection_id:016x}" for event in rig.story.told("connection.closed"))
+        assert first != old.connection_id
+        assert second == old.connection_id
+        assert sorted(rig.pipeline.numbers()) == list(range(1, len(rig.pipeline.numbers()) + 1))
+
+
 async def test_a_deaf_stream_is_replaced_ever_more_rarely(exchange):
     """Silent on connection after connection: each time it is told, the patience doubles, the rest flows."""
     exchange.silent = {"deaf@trade"}
