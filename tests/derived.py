@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastavro import schemaless_reader
 
-from bridge.catalogue import TopicNames, catalogue
+from bridge.catalogue import Catalogue, TopicNames, catalogue
 from bridge.core.derive import Writer
 from bridge.pipeline import Pipeline
 from bridge.schema import schemas
@@ -74,10 +74,12 @@ class KeepingPublisher:
         return [k for k in self.kept if k.topic == topic]
 
 
-def pipeline(publisher: KeepingPublisher, *, hold_ms: int = 250) -> Pipeline:
+def pipeline(
+    publisher: KeepingPublisher, *, hold_ms: int = 250, streams: Catalogue | None = None
+) -> Pipeline:
     """Return a live pipeline that publishes to ``publisher``."""
     return Pipeline(
-        catalogue=catalogue(),
+        catalogue=streams or catalogue(),
         schemas=schemas(),
         names=TopicNames("prod"),
         publisher=publisher,

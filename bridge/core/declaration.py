@@ -34,7 +34,6 @@ class OnMarket(Declared, frozen=True):
         path: the path of the futures host that serves it.
         option: the option, where the market has one.
         speeds: the speeds the exchange offers and the suffix of each; the first is the fastest and the default.
-        all_speeds: the same for the all-market stream, where it differs.
         cadence_seconds: how often a frame is promised; None where frames come with events.
         first_frame_seconds: how long the first frame may take after the acknowledgement.
     """
@@ -45,7 +44,6 @@ class OnMarket(Declared, frozen=True):
     path: str = ""
     option: Option | None = None
     speeds: dict[str, str] = {}
-    all_speeds: dict[str, str] | None = None
     cadence_seconds: float | None = None
     first_frame_seconds: float = 60.0
 

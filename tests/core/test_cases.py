@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.catalogue import catalogue
+from bridge import contracts
+from bridge.catalogue import Catalogue, catalogue
 from bridge.model import Leg, StreamState
 from tests.derived import KeepingPublisher, endpoint, pipeline
 
-CASES = Path(__file__).parents[1] / "cases"
+ROOT = Path(__file__).parents[2]
+CASES = ROOT / "tests/cases"
 FILES = sorted(p for p in CASES.rglob("*.yaml"))
 RECEIVED_AT = 1_795_305_700_000_000
 CONNECTION = 0x0123456789ABCDEF
@@ -63,16 +67,19 @@ def _expected(value: Any, got: Any) -> Any:
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(CASES).with_suffix("")) for p in FILES])
 def test_message_becomes_its_records(path: Path) -> None:
     """The records are exactly those of the case, lead back to the message, and raw holds it as received."""
-    case = _load(path)
+    _check(_load(path), catalogue())
+
+
+def _check(case: dict[str, Any], streams: Catalogue) -> None:
     market = case["market"]
     publisher = KeepingPublisher()
-    pipe = pipeline(publisher)
+    pipe = pipeline(publisher, streams=streams)
     info = (CASES / "exchange-info" / f"{market}.json").read_bytes()
     instruments = pipe.exchange_info(
         market, RECEIVED_AT, info, pipe.api_answer(market, endpoint(market), 1, info)
     )
     symbols = [case["symbol"]] if case.get("symbol") else []
-    [chosen] = catalogue().choose(market, [case["channel"]], symbols, None, instruments)
+    [chosen] = streams.choose(market, [case["channel"]], symbols, None, instruments)
     assert chosen.stream.name == case["stream"]
     pipe.add(chosen)
     leg = Leg(CONNECTION, market, {chosen.stream.name.encode(): StreamState(chosen.stream)}, NUMBER)
@@ -112,3 +119,15 @@ def test_every_stream_of_the_catalogue_has_a_case() -> None:
         wanted |= {(market, name, True)} if on.stream else set()
         wanted |= {(market, name, False)} if on.all else set()
     assert sorted(wanted - covered) == []
+
+
+def test_how_to_add_a_stream_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's declaration, put among the others, makes the records of the page's case; the declaration is all."""
+    page = (ROOT / "docs/how-to/add-a-stream.md").read_text(encoding="utf-8")
+    declaration, case = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    for folder in ("avro", "topics"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.setattr(contracts, "root", lambda: tmp_path)
+    assert len(catalogue.__wrapped__().channels) == len(catalogue().channels)
+    (tmp_path / "topics/streams/last-trade.yaml").write_text(declaration, encoding="utf-8")
+    _check(yaml.safe_load(case), catalogue.__wrapped__())

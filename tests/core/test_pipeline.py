@@ -357,19 +357,64 @@ def test_missing_candles_make_a_gap_of_time() -> None:
     assert len(bench.kept("unified", "ohlcv")) == 3
 
 
+def _stretches(bench: Bench) -> list[tuple[float, float]]:
+    """Return start and end of the gaps of time, in seconds after NOW."""
+    gaps = bench.records("gaps")
+    assert {g["firstSequence"] for g in gaps} <= {None}
+    assert {g["cause"] for g in gaps} <= {"disconnected"}
+    return [
+        (g["startTime"].timestamp() - NOW / SECOND, g["endTime"].timestamp() - NOW / SECOND) for g in gaps
+    ]
+
+
 def test_stream_without_ids_tells_the_time_without_a_connection() -> None:
-    """From its last message on the connection that ended to the first on the next."""
+    """From the last sign of life of the connection that ended to the first message on the next."""
     bench = Bench("spot", ["mini-ticker"])
     first, second = bench.leg(), bench.leg()
     bench.pipe.receive(first, NOW, [_mini(1000)])
     bench.pipe.receive(first, NOW + 1 * SECOND, [_mini(2000)])
-    bench.pipe.closed(first.connection_id, NOW + 2 * SECOND)
+    bench.pipe.closed(first.connection_id, clean=True)
     assert not bench.kept("gaps")
     bench.pipe.receive(second, NOW + 9 * SECOND, [_mini(10_000)])
     bench.pipe.receive(second, NOW + 10 * SECOND, [_mini(11_000)])
-    [gap] = bench.records("gaps")
-    assert (gap["cause"], gap["firstSequence"], gap["symbol"]) == ("disconnected", None, "BTC/USDT")
-    assert [gap[k].timestamp() for k in ("startTime", "endTime")] == [NOW / SECOND + 1, NOW / SECOND + 9]
+    assert _stretches(bench) == [(1, 9)]
+    assert bench.records("gaps")[0]["symbol"] == "BTC/USDT"
+
+
+def test_acknowledged_stream_is_not_dark() -> None:
+    """Nothing is missing while a connection is subscribed, though its first message comes later."""
+    bench = Bench("spot", ["mini-ticker"])
+    first, second = bench.leg(), bench.leg()
+    bench.pipe.receive(first, NOW, [_mini(1000)])
+    bench.pipe.receive(second, NOW, [b'{"result":null,"id":1}'])
+    bench.pipe.subscribed(second.connection_id, ["btcusdt@miniTicker"], NOW + 1 * SECOND)
+    first.alive_at = NOW + 2 * SECOND
+    bench.pipe.closed(first.connection_id, clean=True)
+    bench.pipe.receive(second, NOW + 600 * SECOND, [_mini(600_000)])
+    assert _stretches(bench) == []
+
+
+def test_acknowledgement_ends_the_dark() -> None:
+    """Not the first message, which may be hours later."""
+    bench = Bench("spot", ["mini-ticker"])
+    first, second = bench.leg(), bench.leg()
+    bench.pipe.receive(first, NOW, [_mini(1000)])
+    first.alive_at = NOW + 2 * SECOND
+    bench.pipe.closed(first.connection_id, clean=True)
+    bench.pipe.receive(second, NOW + 3 * SECOND, [b'{"result":null,"id":1}'])
+    bench.pipe.subscribed(second.connection_id, ["btcusdt@miniTicker"], NOW + 3 * SECOND)
+    bench.pipe.receive(second, NOW + 600 * SECOND, [_mini(600_000)])
+    assert _stretches(bench) == [(2, 3)]
+
+
+def test_connection_found_dead_leaves_a_gap_before_the_other_came() -> None:
+    """Nobody knows what it lost between its last sign of life and the other connection's start."""
+    bench = Bench("spot", ["mini-ticker"])
+    first, second = bench.leg(), bench.leg()
+    bench.pipe.receive(first, NOW, [_mini(1000)])
+    bench.pipe.receive(second, NOW + 30 * SECOND, [_mini(30_000)])
+    bench.pipe.closed(first.connection_id, clean=False)
+    assert _stretches(bench) == [(0, 30)]
 
 
 def test_stream_with_ids_needs_no_time_without_a_connection() -> None:
@@ -377,7 +422,7 @@ def test_stream_with_ids_needs_no_time_without_a_connection() -> None:
     bench = Bench("spot", ["trade"])
     first, second = bench.leg(), bench.leg()
     bench.pipe.receive(first, NOW, [_trade(1)])
-    bench.pipe.closed(first.connection_id, NOW)
+    bench.pipe.closed(first.connection_id, clean=False)
     bench.pipe.receive(second, NOW + 9 * SECOND, [_trade(2)])
     bench.pipe.drain()
     assert not bench.kept("gaps")
@@ -389,8 +434,8 @@ def test_stream_that_another_connection_carries_is_not_dark() -> None:
     first, second = bench.leg(), bench.leg()
     bench.pipe.receive(first, NOW, [_mini(1000)])
     bench.pipe.receive(second, NOW + 1, [_mini(1000), _mini(2000)])
-    bench.pipe.closed(first.connection_id, NOW + 2)
-    bench.pipe.closed(first.connection_id, NOW + 2)
+    bench.pipe.closed(first.connection_id, clean=True)
+    bench.pipe.closed(first.connection_id, clean=True)
     bench.pipe.receive(second, NOW + SECOND, [_mini(3000)])
     assert not bench.kept("gaps")
     assert len(bench.kept("unified", "ticker")) == 3
