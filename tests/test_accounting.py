@@ -1,0 +1,408 @@
+"""The oracle has teeth: a sound run passes, and each planted fault is convicted of itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.accounting import Account, Event, Evidence, Truth, account
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+START_MS = 1_800_000_000_000
+TRADES, BOOK, QUOTES, CANDLES = (
+    "btcusdt@aggTrade",
+    "btcusdt@depth@100ms",
+    "btcusdt@bookTicker",
+    "btcusdt@kline_1s",
+)
+FIRST, SECOND = 0xA, 0xB
+
+
+class World:
+    """A hundred ticks of four streams, what a sound bridge makes of them, and hands to break it with.
+
+    Connection A carries ticks 0 to 49, connection B ticks 45 to 99: an overlap as in a rotation.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.touched: dict[int, set[str]] = {}
+        for tick in range(100):
+            self._make(
+                TRADES,
+                tick,
+                tick,
+                {"a": tick, "p": "1.5", "q": str(tick + 1), "m": False, "T": START_MS + tick},
+            )
+            self._make(
+                BOOK, 2 * tick, 2 * tick + 1, {"U": 2 * tick, "u": 2 * tick + 1, "b": [["1", "2"]], "a": []}
+            )
+            self._make(QUOTES, tick, tick, {"u": tick})
+            self._make(CANDLES, None, None, {"k": {"t": START_MS + 1000 * tick, "x": True}})
+        self.raw: list[dict[str, Any]] = []
+        for connection, ticks in ((FIRST, range(50)), (SECOND, range(45, 100))):
+            self._control(connection, ticks[0])
+            for event in self.events:
+                if event.n // 4 in ticks:
+                    self._receive(connection, event)
+        self.unified = [self._record(raw) for raw in self._without_repeats()]
+        self.gaps: list[dict[str, Any]] = []
+        self.dead_letters: list[dict[str, Any]] = []
+        self.lifecycle = []
+        for connection in (FIRST, SECOND):
+            last = max(r["connectionSequence"] for r in self.raw if r["connectionId"] == connection)
+            for event, number in (("started", None), ("subscribed", 0), ("closed", last)):
+                self.lifecycle.append(self._told(f"connection.{event}", connection, number))
+
+    def judge(self) -> Account:
+        """Ask the oracle."""
+        truth = Truth.of(self.events, self.touched)
+        return account(truth, Evidence(self.raw, self.unified, self.gaps, self.dead_letters, self.lifecycle))
+
+    def convicted(self) -> set[str]:
+        """Return the kinds of problems it found."""
+        return {problem.kind for problem in self.judge().problems}
+
+    # Hands
+
+    def unpublish(self, stream: str, tick: int) -> dict[str, Any]:
+        """Take the unified record of an event away and return it."""
+        event = self.event(stream, tick)
+        (place,) = [(structure, r) for structure, r in self.unified if r["from"] == event.n]
+        self.unified.remove(place)
+        return place[1]
+
+    def lose(self, stream: str, tick: int) -> None:
+        """Take an event away from raw too: it came on no connection, as if skipped."""
+        event = self.event(stream, tick)
+        self.unpublish(stream, tick)
+        self.touched[event.n] = {"skip"}
+        for raw in [r for r in self.raw if r["payload"] == event.text]:
+            self.raw.remove(raw)
+            for other in self.raw:
+                if (
+                    other["connectionId"] == raw["connectionId"]
+                    and other["connectionSequence"] > raw["connectionSequence"]
+                ):
+                    other["connectionSequence"] -= 1
+                    for _, record in self.unified:
+                        if record["from"] == other["from"] and record["connectionId"] == raw["connectionId"]:
+                            record["connectionSequence"] = other["connectionSequence"]
+            for told in self.lifecycle:
+                if told["event"] == "connection.closed" and told["connectionId"] == raw["connectionId"]:
+                    told["lastSequence"] -= 1
+
+    def gap(self, stream: str, first: int, last: int) -> None:
+        """Record a gap of ids."""
+        self.gaps.append(
+            {
+                "market": "spot", "stream": stream, "firstSequence": first, "lastSequence": last,
+                "startTime": None, "endTime": None,
+            }
+        )  # fmt: skip
+
+    def gap_of_time(self, stream: str, start: int, end: int) -> None:
+        """Record a gap of times, in ticks."""
+        self.gap(stream, 0, 0)
+        at = (START_MS * 1000 + t for t in (start * 1_000_000, end * 1_000_000))
+        self.gaps[-1] |= {
+            "firstSequence": None,
+            "lastSequence": None,
+            "startTime": next(at),
+            "endTime": next(at),
+        }
+
+    def event(self, stream: str, tick: int) -> Event:
+        """The event of a stream at a tick."""
+        return next(e for e in self.events if e.stream == stream and e.n // 4 == tick)
+
+    # Making
+
+    def _make(self, stream: str, first: int | None, last: int | None, data: dict[str, Any]) -> None:
+        n = len(self.events)
+        text = json.dumps({**data, "n": n})
+        self.events.append(Event(n, START_MS + 1000 * (n // 4), "spot", stream, first, last, text))
+
+    def _number(self, connection: int) -> int:
+        return sum(r["connectionId"] == connection for r in self.raw)
+
+    def _control(self, connection: int, tick: int) -> None:
+        self._add(
+            connection, "control", "", None, (START_MS + 1000 * tick) * 1000, b'{"result":null,"id":1}', -1
+        )
+
+    def _receive(self, connection: int, event: Event) -> None:
+        at = event.at_ms * 1000 + 500 + (connection == SECOND)
+        self._add(connection, "any", event.stream, "BTCUSDT", at, event.text, event.n)
+
+    def _add(
+        self, connection: int, channel: str, stream: str, symbol: str | None, at: int, payload: bytes, n: int
+    ) -> None:
+        self.raw.append(
+            {
+                "kind": "stream", "market": "spot", "channel": channel, "stream": stream, "symbol": symbol,
+                "connectionId": connection, "connectionSequence": self._number(connection), "receivedAt": at,
+                "payload": payload, "from": n,
+            }
+        )  # fmt: skip
+
+    def _without_repeats(self) -> list[dict[str, Any]]:
+        first: dict[int, dict[str, Any]] = {}
+        for raw in self.raw:
+            if raw["from"] >= 0:
+                first.setdefault(raw["from"], raw)
+        return [first[n] for n in sorted(first)]
+
+    def _record(self, raw: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        event = self.events[raw["from"]]
+        data = json.loads(event.data)
+        common = {
+            "market": "spot", "exchangeSymbol": "BTCUSDT", "connectionId": raw["connectionId"],
+            "connectionSequence": raw["connectionSequence"], "sequence": event.last, "from": event.n,
+        }  # fmt: skip
+        if event.stream == TRADES:
+            values = {
+                "price": Decimal(data["p"]),
+                "amount": Decimal(data["q"]),
+                "side": "buy",
+                "timestamp": data["T"] * 1000,
+            }
+            return "trade", {**common, "channel": "agg-trade", **values}
+        if event.stream == BOOK:
+            bids = [{"price": Decimal(1), "amount": Decimal(2)}]
+            return "order-book", {
+                **common,
+                "channel": "depth",
+                "firstSequence": event.first,
+                "bids": bids,
+                "asks": [],
+            }
+        if event.stream == QUOTES:
+            return "bid-ask", {**common, "channel": "book-ticker"}
+        candle = {"timeframe": "1s", "timestamp": data["k"]["t"] * 1000, "closed": True}
+        return "ohlcv", {**common, "channel": "kline", **candle}
+
+    @staticmethod
+    def _told(event: str, connection: int, last: int | None) -> dict[str, Any]:
+        return {
+            "event": event, "connectionId": connection, "market": "spot", "lastSequence": last, "at": 0,
+            "streams": [TRADES, BOOK, QUOTES, CANDLES],
+        }  # fmt: skip
+
+
+SOUND = World()
+
+
+@pytest.fixture
+def world() -> World:
+    """A sound run, to be broken."""
+    return copy.deepcopy(SOUND)
+
+
+def test_a_sound_run_is_accounted_for(world: World) -> None:
+    """Nothing is found where nothing is wrong, and everything is counted."""
+    found = world.judge()
+    assert found.problems == []
+    assert (found.events, found.published, found.frames) == (300, 300, 100)
+    assert (found.raw_messages, found.connections) == (4 * 105 + 2, 2)
+
+
+def test_an_event_that_a_gap_names_is_accounted_for(world: World) -> None:
+    """Lost on the way and named once is what was promised."""
+    for stream in (TRADES, QUOTES):
+        world.lose(stream, 20)
+    world.gap(TRADES, 20, 20)
+    found = world.judge()
+    assert found.problems == []
+    assert found.in_gaps == 1
+
+
+def _lose_a_trade(world: World) -> None:
+    world.lose(TRADES, 20)
+
+
+def _lose_a_book_change(world: World) -> None:
+    world.lose(BOOK, 20)
+
+
+def _lose_a_candle(world: World) -> None:
+    world.lose(CANDLES, 20)
+
+
+def _do_not_derive_a_quote(world: World) -> None:
+    world.unpublish(QUOTES, 20)
+
+
+def _lose_the_last_trade_after_it_came(world: World) -> None:
+    world.unpublish(TRADES, 99)
+
+
+def _lose_a_trade_before_the_first_published(world: World) -> None:
+    world.unpublish(TRADES, 0)
+
+
+def _publish_twice(world: World) -> None:
+    record = next(u for u in world.unified if u[1]["from"] == world.event(TRADES, 20).n)
+    world.unified.append(copy.deepcopy(record))
+
+
+def _publish_a_quote_twice(world: World) -> None:
+    record = next(u for u in world.unified if u[1]["from"] == world.event(QUOTES, 20).n)
+    world.unified.append(copy.deepcopy(record))
+
+
+def _swap_two_trades(world: World) -> None:
+    places = [i for i, (_, r) in enumerate(world.unified) if r["channel"] == "agg-trade"]
+    first, second = places[20], places[21]
+    world.unified[first], world.unified[second] = world.unified[second], world.unified[first]
+
+
+def _name_twice(world: World) -> None:
+    world.lose(TRADES, 20)
+    world.lose(TRADES, 21)
+    world.gap(TRADES, 20, 21)
+    world.gap(TRADES, 21, 21)
+
+
+def _name_what_is_published(world: World) -> None:
+    world.gap(BOOK, 40, 41)
+
+
+def _name_half_an_event(world: World) -> None:
+    world.lose(BOOK, 20)
+    world.gap(BOOK, 41, 41)
+
+
+def _invent(world: World) -> None:
+    record = copy.deepcopy(world.unified[0][1]) | {"sequence": 1000}
+    world.unified.append(("trade", record))
+
+
+def _alter_an_amount(world: World) -> None:
+    world.unified[0][1]["amount"] += Decimal("0.000000000000000001")
+
+
+def _alter_a_level(world: World) -> None:
+    next(r for s, r in world.unified if s == "order-book")["bids"][0]["price"] += 1
+
+
+def _leave_a_hole_in_raw(world: World) -> None:
+    del world.raw[30]
+
+
+def _repeat_a_raw_record(world: World) -> None:
+    world.raw.append(copy.deepcopy(world.raw[30]))
+
+
+def _swap_raw_records(world: World) -> None:
+    world.raw[30], world.raw[34] = world.raw[34], world.raw[30]
+
+
+def _never_receive_on_a_live_connection(world: World) -> None:
+    world.lose(QUOTES, 20)
+    del world.touched[world.event(QUOTES, 20).n]
+
+
+def _receive_what_is_no_event(world: World) -> None:
+    world.raw[30]["payload"] = b"upstream connect error"
+
+
+def _complain_of_a_sound_message(world: World) -> None:
+    raw = world.raw[30]
+    world.dead_letters.append({k: raw[k] for k in ("connectionId", "connectionSequence", "payload")})
+
+
+def _close_without_a_word(world: World) -> None:
+    world.lifecycle.pop()
+
+
+def _miscount_a_connection(world: World) -> None:
+    world.lifecycle[-1]["lastSequence"] -= 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (_lose_a_trade, "lost"),
+        (_lose_a_book_change, "lost"),
+        (_lose_a_candle, "lost"),
+        (_do_not_derive_a_quote, "lost"),
+        (_lose_the_last_trade_after_it_came, "lost"),
+        (_lose_a_trade_before_the_first_published, "lost"),
+        (_publish_twice, "repeated"),
+        (_publish_a_quote_twice, "repeated"),
+        (_swap_two_trades, "disordered"),
+        (_name_twice, "named twice"),
+        (_name_what_is_published, "published and named"),
+        (_name_half_an_event, "half named"),
+        (_invent, "invented"),
+        (_alter_an_amount, "altered"),
+        (_alter_a_level, "altered"),
+        (_leave_a_hole_in_raw, "raw missing"),
+        (_repeat_a_raw_record, "raw repeated"),
+        (_swap_raw_records, "raw disordered"),
+        (_never_receive_on_a_live_connection, "not in raw"),
+        (_receive_what_is_no_event, "no dead letter"),
+        (_complain_of_a_sound_message, "needless dead letter"),
+        (_close_without_a_word, "untold"),
+        (_miscount_a_connection, "miscounted"),
+    ],
+    ids=lambda one: one.__name__.strip("_") if callable(one) else one,
+)
+def test_each_fault_is_convicted(world: World, fault: Callable[[World], None], verdict: str) -> None:
+    """A planted fault is found, and called by its name."""
+    fault(world)
+    assert verdict in world.convicted()
+
+
+def _darken(world: World) -> None:
+    """Let no connection carry ticks 50 to 59."""
+    gone = [e.n for e in world.events if 50 <= e.n // 4 < 60]
+    sequence = 0
+    raws = [r for r in world.raw if r["connectionId"] == FIRST]
+    seconds = [r for r in world.raw if r["connectionId"] == SECOND and not 0 <= r["from"] < 240]
+    for raw in seconds:
+        raw["connectionSequence"] = sequence
+        sequence += 1
+    world.raw = raws + seconds
+    world.unified = [u for u in world.unified if u[1]["from"] not in gone]
+    numbers = {r["from"]: r["connectionSequence"] for r in seconds}
+    for _, record in world.unified:
+        if record["connectionId"] == SECOND:
+            record["connectionSequence"] = numbers[record["from"]]
+    world.lifecycle[-1]["lastSequence"] = sequence - 1
+    world.gap(TRADES, 50, 59)
+    world.gap(BOOK, 100, 119)
+    world.gap_of_time(CANDLES, 50, 59)
+
+
+def test_a_stretch_without_a_connection_has_to_be_named(world: World) -> None:
+    """For a stream without ids the time is to be named by a gap record; where it is, all is well."""
+    _darken(world)
+    assert world.convicted() == {"unnamed"}
+    world.gap_of_time(QUOTES, 49, 60)
+    found = world.judge()
+    assert found.problems == []
+    assert found.in_gaps == 30
+
+
+def test_a_stretch_named_in_part_is_not_named(world: World) -> None:
+    """Each event in it counts."""
+    _darken(world)
+    world.gap_of_time(QUOTES, 49, 57)
+    assert world.convicted() == {"unnamed"}
+
+
+def test_what_comes_after_every_connection_is_outside(world: World) -> None:
+    """Events after the last message of the last connection are lifecycle's to tell."""
+    n = len(world.events)
+    world.events.append(Event(n, START_MS + 200_000, "spot", TRADES, 100, 100, json.dumps({"a": 100})))
+    found = world.judge()
+    assert found.problems == []
+    assert found.outside == 1
