@@ -216,8 +216,11 @@ class Pipeline:
         """The exchange acknowledged streams (microseconds): what was dark is no longer."""
         leg = self.legs.get(connection_id)
         if leg is not None:
+            since = min(
+                at, leg.alive_at or at
+            )  # the answer's own time: a stretch that begins with it is another
             for name in streams:
-                self._carry(leg, name, at)
+                self._carry(leg, name, since)
 
     def closed(self, connection_id: int, *, clean: bool) -> None:
         """A connection ended: what nobody else carries is dark from its last sign of life on.
