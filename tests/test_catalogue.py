@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import contracts, reference
@@ -119,6 +119,7 @@ def test_wrong_channel_says_what_there_is(market: Market, channel: str, message:
         catalogue().parse_channel(market, channel)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(MARKETS), st.text(max_size=20))
 def test_any_channel_text_is_a_choice_or_an_error(market: Market, text: str) -> None:
     """Nothing but ConfigError is raised, whatever stands in the configuration."""

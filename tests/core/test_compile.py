@@ -384,6 +384,7 @@ def test_any_frame_is_kept_and_nothing_raises(market: Market, data: st.DataObjec
     assert pipe.counts.dead_letters == len(publisher.of("dead-letter"))
 
 
+@settings(max_examples=40, deadline=None)
 @example("BTCUSDT\\ud800")
 @given(st.text(max_size=12))
 def test_odd_symbols_in_an_array_make_records_or_dead_letters(symbol: str) -> None:

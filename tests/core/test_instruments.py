@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.derive import Writer
@@ -224,6 +224,7 @@ odd_values = st.one_of(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from([*_row("coinm", "BTCUSD_261225")]), odd_values, max_size=4))
 def test_no_row_stops_the_others(changes: dict[str, Any]) -> None:
     """Whatever a row holds, the rest is read, and what is read can be published."""
