@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNames
 from bridge.core import notices
+from bridge.core.book_sync import Lost, Synced, book_of, depth_request
 from bridge.core.conversions import micros
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
 from bridge.core.instruments import Instruments, parse_exchange_info
@@ -21,14 +22,16 @@ from bridge.core.market_records import market_records
 from bridge.core.raw import raw_prefix, raw_value
 from bridge.core.schema import encode
 from bridge.core.varint import long_bytes
+from bridge.telemetry import Lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from bridge.core.book_sync import BookSync, Happening
     from bridge.core.notices import Notice
     from bridge.core.schema import Schema
     from bridge.core.sequence import Missing
-    from bridge.model import Header, Lane, Leg, Market, Publisher, RawKind, StreamState
+    from bridge.model import Header, Lane, Leg, Market, Publisher, RawKind, Stream, StreamState
     from bridge.telemetry import Telemetry
 
 STREAM_PREFIX = b'{"stream":"'
@@ -86,14 +89,18 @@ class Pipeline:
         writer: Writer,
         hold_ms: int,
         state_interval_ms: int,
+        snapshot_interval_ms: int | None = None,
     ) -> None:
         self._catalogue, self._schemas, self._names = catalogue, schemas, names
         self._publisher, self._telemetry, self._writer = publisher, telemetry, writer
         self._hold = hold_ms * 1000
         self._state_interval = state_interval_ms * 1000
+        self._snapshot_interval = None if snapshot_interval_ms is None else snapshot_interval_ms * 1000
         self._state: dict[str, dict[bytes, tuple[int, bytes]]] = {s: {} for s in catalogue.topics.state}
         self._state_due = 0
         self._derivers: dict[tuple[Market, str], StreamDeriver] = {}
+        self._books: dict[tuple[Market, str], list[StreamDeriver]] = {}
+        self._latest = 0
         self._waiting = Waiting()
         self._dark: dict[tuple[Market, str], int] = {}
         self._carriers: dict[tuple[Market, str], dict[int, int]] = {}  # by connection: since when
@@ -102,6 +109,7 @@ class Pipeline:
         self.instruments: dict[Market, Instruments] = {}
         self.counts = Counts()
         self.on_contract_info: Callable[[Market], None] | None = None
+        self.on_book: Callable[[Stream, Happening], None] | None = None
 
     # Streams and instruments
 
@@ -110,7 +118,7 @@ class Pipeline:
         stream, compiled = chosen.stream, self._catalogue.channel(chosen.stream.market, chosen.stream.channel)
         key = (stream.market, stream.name)
         if key not in self._derivers:
-            self._derivers[key] = StreamDeriver(
+            deriver = self._derivers[key] = StreamDeriver(
                 stream,
                 compiled,
                 self._catalogue.constants(compiled, chosen.choice),
@@ -119,7 +127,10 @@ class Pipeline:
                 self._writer,
                 self.instruments.get(stream.market) or Instruments(stream.market, ()),
                 self._hold,
+                book_of(stream, self._snapshot_interval),
             )
+            if deriver.book is not None and stream.symbol is not None:
+                self._books.setdefault((stream.market, stream.symbol), []).append(deriver)
 
     def exchange_info(self, market: Market, received_at: int, body: bytes, number: int) -> Instruments:
         """Take an exchangeInfo answer: publish what is new, and use it from the next message on.
@@ -143,21 +154,42 @@ class Pipeline:
                     deriver.use(table)
         return self.instruments[market]
 
+    def answered_at(self, received_at: int) -> int:
+        """Return the time of receipt to note for an answer: behind every message taken before it.
+
+        Raw records are ordered by it, and a message's batch may be stamped in the very same microsecond.
+        """
+        return max(received_at, self._latest + 1)
+
     def api_answer(
         self, market: Market, endpoint: str, received_at: int, body: bytes, kind: RawKind = "rest"
     ) -> int:
-        """Keep an answer of REST or the WebSocket API raw; return its number."""
+        """Keep an answer of REST or the WebSocket API raw, hand it to the books it is for; return its number."""
         number = self._api_number
         self._api_number = number + 1
         prefix = self._raw_prefix(market, "api", endpoint, None, 0, kind)
         self._raw(market, "api", endpoint.partition("?")[0].encode(), prefix, number, received_at, None, body)
+        request = depth_request(endpoint)
+        if request is not None:
+            self._waiting.expire(received_at)
+            for deriver in self._books.get((market, request.symbol), ()):
+                deriver.depth_answer(body, request.limit, received_at)
         return number
+
+    def books(self) -> Iterator[tuple[Stream, BookSync, bool]]:
+        """Yield each book with its stream, and whether a connection carries that."""
+        for derivers in self._books.values():
+            for deriver in derivers:
+                if deriver.book is not None:
+                    key = (deriver.stream.market, deriver.stream.name)
+                    yield deriver.stream, deriver.book, bool(self._carriers.get(key))
 
     # Messages
 
     def receive(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
         """Take the messages of one wake-up of a connection (:class:`bridge.model.Receive`)."""
         received = long_bytes(received_at)
+        self._latest = max(self._latest, received_at)
         streams = leg.streams
         waiting = self._waiting
         if waiting.deadline is not None:
@@ -204,6 +236,7 @@ class Pipeline:
     def tick(self, now: int) -> None:
         """Let time pass (microseconds): release what was held too long, write the newest state."""
         self._waiting.expire(now)
+        self._latest = max(self._latest, now)
         if now >= self._state_due:
             self._state_due = now + self._state_interval
             self._write_state()
@@ -343,6 +376,27 @@ class Pipeline:
         raw = self._names.raw(stream.market, stream.channel)
         topic = self._names.unified(structures[0]) if structures else raw
         self._tell_dead_letter(notices.failure_notice(deriver, failure, topic))
+
+    def book(self, deriver: StreamDeriver, happening: Happening) -> None:
+        """Tell of a book (:class:`bridge.core.derive.Outlets`)."""
+        stream = deriver.stream
+        if isinstance(happening, Lost):
+            self._telemetry.metrics.book_resyncs_total.labels(stream.market).inc()
+            reason = f"{happening.reason} (after {happening.sequence})"
+            self._tell_book("book.resync", stream, reason)
+        elif isinstance(happening, Synced) and not happening.refreshed:
+            reason = (
+                f"{happening.bids} bids and {happening.asks} asks at {happening.sequence}, "
+                f"{happening.changes} updates after the snapshot"
+            )
+            self._tell_book("book.synced", stream, reason)
+        if self.on_book is not None:
+            self.on_book(stream, happening)
+
+    def _tell_book(self, event: Literal["book.synced", "book.resync"], stream: Stream, reason: str) -> None:
+        self._telemetry.emit(
+            Lifecycle(event=event, market=stream.market, streams=(stream.name,), reason=reason)
+        )
 
     def poisoned(self, topic: str, key: bytes, value: bytes, timestamp_ms: int, error: str) -> None:
         """Record a record that Kafka refused for good."""

@@ -69,6 +69,7 @@ def replay(
         symbols=tuple(symbol or ()),
         structures=tuple(structure or ()),
         hold_ms=settings.sequence.hold_ms,
+        snapshot_interval_ms=settings.snapshot_interval_seconds * 1000,
     )
     found: list[ReplayProgress] = []
 

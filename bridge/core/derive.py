@@ -6,19 +6,22 @@ I/O, no clock: lanes queue, and time comes with the messages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from bridge.core.book_sync import Change, Due
 from bridge.core.conversions import micros
 from bridge.core.sequence import Missing, Newest, Sequencer, sequencer
-from bridge.core.varint import long_bytes, text_bytes
+from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import UnexpectedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from bridge.core.book import Book
+    from bridge.core.book_sync import BookSync, Happening
     from bridge.core.compile import CompiledChannel
     from bridge.core.instruments import Instrument, Instruments
     from bridge.core.schema import Schema
@@ -79,6 +82,9 @@ class Outlets(Protocol):
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
         """Take note of a message that made no record."""
 
+    def book(self, deriver: StreamDeriver, happening: Happening) -> None:
+        """Take note of what happened to the order book of a stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class Writer:
@@ -124,8 +130,9 @@ class StreamDeriver:
         writer: Writer,
         instruments: Instruments,
         hold: int,
+        book: BookSync | None = None,
     ) -> None:
-        self.stream, self.compiled, self.writer = stream, compiled, writer
+        self.stream, self.compiled, self.writer, self.book = stream, compiled, writer, book
         on = compiled.declaration.markets[stream.market]
         self.rows = stream.symbol is None and on.rows
         self.by_pair = on.stream is not None and "{pair}" in on.stream and "{contract_type}" not in on.stream
@@ -137,6 +144,7 @@ class StreamDeriver:
         self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
         self._checked = stream.symbol if compiled.declaration.symbol is not None else None
+        self._book_item: Item | None = None
 
     def _new_sequencer(self, hold: int) -> Sequencer[Item]:
         if self.rows:
@@ -187,6 +195,12 @@ class StreamDeriver:
                 self._records(item, message)
             except (UnexpectedMessage, OverflowError) as error:
                 self._outlets.failed(self, Failure("unify", str(error), item))
+                if self.book is not None:
+                    previous, last = self._links(message)
+                    self._happened(self.book.unusable(previous, last, f"an update made no record: {error}"))
+            else:
+                if self.book is not None:
+                    self._follow(self.book, item, message)
 
     def _records(self, item: Item, message: Any) -> None:
         symbol = self.stream.symbol
@@ -206,6 +220,52 @@ class StreamDeriver:
             binding.lanes[index].append(
                 item.received_at // 1000 if at is None else at, binding.key, value, self.writer.headers
             )
+
+    def depth_answer(self, body: bytes, limit: int, at: int) -> None:
+        """Take an answer of REST for the stream's book, received at ``at`` (microseconds)."""
+        if self.book is not None:
+            self._happened(self.book.answer(body, limit, at))
+
+    def _links(self, message: Any) -> tuple[int, int]:
+        assert self.compiled.link is not None, "only streams whose messages follow each other have a book"
+        return self.compiled.link(message)
+
+    def _follow(self, book: BookSync, item: Item, message: Any) -> None:
+        """Bring the book up to a change that has just been queued."""
+        previous, last = self._links(message)
+        self._book_item = item
+        happened = book.change(Change(previous, last, message.f_b, message.f_a), item.received_at)
+        if happened:
+            self._happened(happened)
+
+    def _happened(self, happened: Sequence[Happening]) -> None:
+        for one in happened:
+            if one is Due.PUBLISH:
+                self._publish_book()
+            else:
+                self._outlets.book(self, one)
+
+    def _publish_book(self) -> None:
+        """Queue the whole book behind its newest change; the record's envelope is that change's."""
+        item, sync, symbol = self._book_item, self.book, self.stream.symbol
+        assert item is not None, "a book is published behind a change"
+        assert sync is not None
+        assert sync.book is not None
+        assert symbol is not None
+        binding = self._bindings.get((item.connection_id, symbol)) or self._bind(item.connection_id, symbol)
+        schema = self._schemas["order-book"]
+        writer = replace(self.writer, origin="snapshot") if self.writer.origin == "live" else self.writer
+        head = envelope(schema, binding.instrument, self.compiled.channel, writer, item.connection_id)
+        body = book_snapshot(
+            sync.book,
+            sync.sequence,
+            self.compiled.event_time(item.message),
+            getattr(item.message, "f_T", None),
+        )
+        at = item.received_at // 1000 if item.event_ms is None else item.event_ms
+        binding.lanes[0].append(
+            at, binding.key, b"".join((schema.header, head, item.stamp, body)), self.writer.headers
+        )
 
     def _bind(self, connection_id: int, symbol: str) -> _Binding:
         table = self.instruments
@@ -290,5 +350,32 @@ def envelope(
             long_bytes(symbols["origin"].index(writer.origin)),
             long_bytes(writer.epoch),
             long_bytes(connection_id),
+        )
+    )
+
+
+_SNAPSHOT = b"\x00"
+_NO_FIRST_PREVIOUS_DEPTH = b"\x00\x00\x00"
+
+
+def book_snapshot(book: Book, sequence: int, time: int | None, transaction_time: int | None) -> bytes:
+    """Return what follows the envelope in a snapshot record of ``avro/order-book.avsc``.
+
+    Args:
+        book: the book.
+        sequence: the last update in it.
+        time: event time of that update as the exchange sent it.
+        transaction_time: its transaction time; None on spot.
+    """
+    times = (None if t is None else micros(t) for t in (time, transaction_time))
+    timestamp, transaction = map(nullable_long_bytes, times)
+    return b"".join(
+        (
+            nullable_long_bytes(sequence),
+            timestamp,
+            _SNAPSHOT,
+            book.encoded(),
+            _NO_FIRST_PREVIOUS_DEPTH,
+            transaction,
         )
     )

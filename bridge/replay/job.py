@@ -25,7 +25,7 @@ from bridge.kafka.reader import PartitionReader, partitions_for
 from bridge.kafka.topics import TopicSpec
 from bridge.model import MARKETS, Market
 from bridge.replay.merge import Merge, Order
-from bridge.replay.rederive import RawRecord, Rederiver
+from bridge.replay.rederive import API, RawRecord, Rederiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -58,6 +58,7 @@ class ReplayRequest:
         symbols: unified or exchange symbols; empty for all.
         structures: unified structures; empty for all.
         hold_ms: as the live bridge's ``sequence.hold_ms``.
+        snapshot_interval_ms: as the live bridge's ``snapshot_interval_seconds``, in milliseconds.
     """
 
     environment: Environment
@@ -68,6 +69,7 @@ class ReplayRequest:
     symbols: tuple[str, ...] = ()
     structures: tuple[str, ...] = ()
     hold_ms: int = 250
+    snapshot_interval_ms: int = 60_000
 
     @property
     def run_id(self) -> str:
@@ -167,6 +169,7 @@ class _Job:
                     history=history,
                     hold_ms=self.request.hold_ms,
                     run_id=self.request.run_id,
+                    snapshot_interval_ms=self.request.snapshot_interval_ms,
                 )
                 if not done and "market" in self.structures:
                     for market in self.request.markets:
@@ -278,16 +281,19 @@ class _Job:
             for (market, name), compiled in sorted(self.catalogue.channels.items())
             if market in self.request.markets and self.structures & set(compiled.structures)
         ]
+        answers = [self.source.raw(market, API) for market in self.request.markets]
+        if "order-book" not in self.structures:
+            answers = []  # only snapshots of books begin with REST's
         async with kafka_topics.Cluster(self.settings) as cluster:
-            found = await cluster.shapes(names)
-        if not found and "market" not in self.structures:
+            found = await cluster.shapes([*names, *answers])
+        if found.keys().isdisjoint(names) and "market" not in self.structures:
             raise TopicMismatch(f"no raw topic to derive from: none of {', '.join(names)} exists")
         return sorted(found)
 
     async def _history(self, market: Market) -> InstrumentHistory:
         """Read the exchangeInfo answers that the bridge kept."""
         history = InstrumentHistory()
-        topic = self.source.raw(market, "api")
+        topic = self.source.raw(market, API)
         async with kafka_topics.Cluster(self.settings) as cluster:
             if not await cluster.shapes([topic]):
                 return history

@@ -8,6 +8,7 @@ import msgspec
 
 from bridge import __version__
 from bridge.core import notices
+from bridge.core.book_sync import book_of, depth_request
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
 from bridge.core.instruments import InstrumentHistory, Instruments
 from bridge.core.market_records import market_records
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bridge.catalogue import Catalogue, TopicNames
+    from bridge.core.book_sync import Happening
     from bridge.core.schema import Schema
     from bridge.core.sequence import Missing
     from bridge.model import Lane, Market, Publisher
+
+API = "api"
+"""Channel of the raw records of answers."""
 
 _UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
 
@@ -52,6 +57,7 @@ class Rederiver:
         symbols: which unified or exchange symbols are wanted; None for all.
         history: the instruments as the bridge knew them.
         hold_ms: as live.
+        snapshot_interval_ms: as live.
         run_id: marks the records' headers.
 
     Attributes:
@@ -72,10 +78,13 @@ class Rederiver:
         history: Mapping[Market, InstrumentHistory],
         hold_ms: int,
         run_id: str,
+        snapshot_interval_ms: int = 60_000,
     ) -> None:
         self._catalogue, self._schemas, self._names, self._publisher = catalogue, schemas, names, publisher
         self._structures, self._symbols, self._history = structures, symbols, history
         self._hold = hold_ms * 1000
+        self._snapshot_interval = snapshot_interval_ms * 1000
+        self._books: dict[tuple[Market, str], list[StreamDeriver]] = {}
         self._headers = (Header("version", __version__.encode()), Header("run-id", run_id.encode()))
         self._derivers: dict[tuple[Market, str], StreamDeriver | None] = {}
         self._waiting = Waiting()
@@ -85,6 +94,9 @@ class Rederiver:
     def take(self, raw: RawRecord) -> None:
         """Derive what a raw record makes due. Records come in the order in which the bridge received them."""
         self._waiting.expire(raw.received_at)
+        if raw.channel == API:
+            self._answer(raw)
+            return
         deriver = self._deriver(raw)
         if deriver is None:
             return
@@ -101,6 +113,14 @@ class Rederiver:
             return
         deriver.take(item)
         self._waiting.note(deriver)
+
+    def _answer(self, raw: RawRecord) -> None:
+        """Give an answer of REST to the books it was asked for."""
+        request = depth_request(raw.stream)
+        if request is not None:
+            for deriver in self._books.get((raw.market, request.symbol), ()):
+                self._current(deriver, raw)
+                deriver.depth_answer(raw.payload, request.limit, raw.received_at)
 
     def drain(self) -> None:
         """Derive what is still held, at the end of the range."""
@@ -125,26 +145,38 @@ class Rederiver:
 
     def _deriver(self, raw: RawRecord) -> StreamDeriver | None:
         key = (raw.market, raw.stream)
-        table = self._history[raw.market].at(raw.received_at) or Instruments(raw.market, ())
         if key not in self._derivers:
-            chosen = self._catalogue.named(raw.market, raw.channel, raw.stream, raw.symbol)
-            compiled = None if chosen is None else self._catalogue.channel(raw.market, raw.channel)
-            self._derivers[key] = (
-                None
-                if chosen is None or compiled is None
-                else StreamDeriver(
-                    chosen.stream, compiled, self._catalogue.constants(compiled, chosen.choice), self._schemas,
-                    self, Writer("replay", raw.epoch, self._headers), table, self._hold,
-                )
-            )  # fmt: skip
+            self._derivers[key] = self._new_deriver(raw)
         deriver = self._derivers[key]
         if deriver is not None:
-            if deriver.writer.epoch != raw.epoch:
-                deriver.writer = Writer("replay", raw.epoch, self._headers)
-                deriver.use(table)
-            elif deriver.instruments is not table:
-                deriver.use(table)
+            self._current(deriver, raw)
         return deriver
+
+    def _new_deriver(self, raw: RawRecord) -> StreamDeriver | None:
+        chosen = self._catalogue.named(raw.market, raw.channel, raw.stream, raw.symbol)
+        if chosen is None:
+            return None
+        compiled, stream = self._catalogue.channel(raw.market, raw.channel), chosen.stream
+        deriver = StreamDeriver(
+            stream, compiled, self._catalogue.constants(compiled, chosen.choice), self._schemas, self,
+            Writer("replay", raw.epoch, self._headers), self._table(raw), self._hold,
+            book_of(stream, self._snapshot_interval),
+        )  # fmt: skip
+        if deriver.book is not None and stream.symbol is not None:
+            self._books.setdefault((raw.market, stream.symbol), []).append(deriver)
+        return deriver
+
+    def _table(self, raw: RawRecord) -> Instruments:
+        return self._history[raw.market].at(raw.received_at) or Instruments(raw.market, ())
+
+    def _current(self, deriver: StreamDeriver, raw: RawRecord) -> None:
+        """Let a deriver know the instruments and the writer's epoch that the bridge knew."""
+        table = self._table(raw)
+        if deriver.writer.epoch != raw.epoch:
+            deriver.writer = Writer("replay", raw.epoch, self._headers)
+            deriver.use(table)
+        elif deriver.instruments is not table:
+            deriver.use(table)
 
     # Outlets
 
@@ -165,6 +197,9 @@ class Rederiver:
         if structures:
             topic = self._names.unified(structures[0])
             self._send("dead-letter", notices.failure_notice(deriver, failure, topic))
+
+    def book(self, deriver: StreamDeriver, happening: Happening) -> None:
+        """Do nothing: here nobody is asked, and nothing is live (:class:`bridge.core.derive.Outlets`)."""
 
     def _send(self, family: str, notice: notices.Notice) -> None:
         if not self.muted:

@@ -1,0 +1,208 @@
+"""An order book: absolute quantities by price, as the exchange's snapshot and its changes give them.
+
+A side is a dict of encoded levels by unscaled price, and its prices in a sorted list. Encoded, a level is what a
+record holds, whatever the text it came in (``1.0`` and ``1.00`` are one price). ADR 8 has the figures of other
+containers.
+
+Beyond the last level of a snapshot that was cut off at its limit nothing is known until it is touched: that price
+is the side's edge, and a best price outside of it proves nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from bridge.core.decimals import DECIMALS, ONE, UNSCALED
+from bridge.core.varint import long_bytes
+from bridge.errors import UnexpectedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_ZERO = DECIMALS["0"]
+_SIGN = 0x80
+_SHALLOW = 4
+_MOST_BEYOND = 10_000
+
+
+class DepthAnswer(msgspec.Struct, frozen=True):
+    """What is read of the exchange's answer to a depth request."""
+
+    lastUpdateId: int  # noqa: N815 - the exchange's own name
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+
+
+decode_depth = msgspec.json.Decoder(DepthAnswer).decode
+
+
+class Level(NamedTuple):
+    """A price and the quantity there, both unscaled (times 10**18)."""
+
+    price: int
+    amount: int
+
+
+class Side:
+    """One side of a book.
+
+    Attributes:
+        levels: encoded price and amount, by unscaled price.
+        prices: the prices, ascending.
+        edge: the last price of a snapshot that was cut off; None where the whole side is known.
+        span: how far the edge was from the best price, unscaled.
+    """
+
+    __slots__ = ("edge", "levels", "prices", "span")
+
+    def __init__(self, rows: Sequence[tuple[str, str]], limit: int) -> None:
+        self.levels: dict[int, bytes] = {}
+        for price_text, amount_text in rows:
+            price, amount = UNSCALED[price_text], DECIMALS[amount_text]
+            if price <= 0 or amount == _ZERO or amount[1] & _SIGN or price in self.levels:
+                raise UnexpectedMessage(f"a level of {amount_text!r} at {price_text!r} in a snapshot")
+            self.levels[price] = DECIMALS[price_text] + amount
+        self.prices = sorted(self.levels)
+        self.edge: int | None = None
+        self.span = 0
+        if len(rows) >= limit:
+            self.edge = UNSCALED[rows[-1][0]]
+            self.span = abs(UNSCALED[rows[0][0]] - self.edge)
+
+    def apply(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Set each price's quantity; 0 takes the level away.
+
+        Raises:
+            UnexpectedMessage: a price that is not positive, a quantity below zero, or what is no number.
+        """
+        levels, prices = self.levels, self.prices
+        for price_text, amount_text in rows:
+            price, amount = UNSCALED[price_text], DECIMALS[amount_text]
+            if amount == _ZERO:
+                if levels.pop(price, None) is not None:
+                    del prices[bisect_left(prices, price)]
+                continue
+            if price <= 0 or amount[1] & _SIGN:
+                raise UnexpectedMessage(f"a level of {amount_text!r} at {price_text!r}")
+            if price not in levels:
+                insort(prices, price)
+            levels[price] = DECIMALS[price_text] + amount
+
+    def amount(self, price: int) -> int:
+        """Return the unscaled quantity at an unscaled price, 0 where there is none."""
+        level = self.levels.get(price)
+        if level is None:
+            return 0
+        start = 1 + (level[0] >> 1)  # lengths are below 64: one byte, zigzag
+        return int.from_bytes(level[start + 1 :], "big", signed=True)
+
+
+class Book:
+    """Both sides. Whoever applies a change throws the book away when something is wrong with it.
+
+    Args:
+        bids: levels, best first.
+        asks: levels, best first.
+        limit: how many levels a side were asked for.
+
+    Raises:
+        UnexpectedMessage: a level is malformed, not positive, or there twice.
+    """
+
+    __slots__ = ("asks", "bids", "limit")
+
+    def __init__(
+        self, bids: Sequence[tuple[str, str]], asks: Sequence[tuple[str, str]], limit: int = 1 << 30
+    ) -> None:
+        self.bids, self.asks = Side(bids, limit), Side(asks, limit)
+        self.limit = limit
+
+    @property
+    def best_bid(self) -> int | None:
+        """The highest bid, unscaled."""
+        prices = self.bids.prices
+        return prices[-1] if prices else None
+
+    @property
+    def best_ask(self) -> int | None:
+        """The lowest ask, unscaled."""
+        prices = self.asks.prices
+        return prices[0] if prices else None
+
+    def apply(self, bids: Iterable[tuple[str, str]], asks: Iterable[tuple[str, str]]) -> str | None:
+        """Apply a whole change; return what is wrong with the book after it, None when it is sound.
+
+        Wrong are: crossed or locked, a side that has just become empty, a best price beyond the side's edge.
+
+        Raises:
+            UnexpectedMessage: see :meth:`Side.apply`.
+        """
+        had_bids, had_asks = bool(self.bids.prices), bool(self.asks.prices)
+        self.bids.apply(bids)
+        self.asks.apply(asks)
+        if had_bids and not self.bids.prices:
+            return "no bids are left"
+        if had_asks and not self.asks.prices:
+            return "no asks are left"
+        return self.fault()
+
+    def fault(self) -> str | None:
+        """Return why the book cannot be the exchange's, or cannot be proven to be; None when it is sound."""
+        bid, ask = self.best_bid, self.best_ask
+        if bid is not None and ask is not None and bid >= ask:
+            return f"{'locked' if bid == ask else 'crossed'}: bid {shown(bid)}, ask {shown(ask)}"
+        if self.bids.edge is not None and (bid is None or bid < self.bids.edge):
+            return "the best bid is beyond the depth of the snapshot"
+        if self.asks.edge is not None and (ask is None or ask > self.asks.edge):
+            return "the best ask is beyond the depth of the snapshot"
+        return None
+
+    def shallow(self) -> str | None:
+        """Return why a new snapshot should be asked for though the book is sound; None while it is deep enough."""
+        bid, ask = self.bids.prices[-1:], self.asks.prices[:1]
+        if self.bids.edge is not None and (bid[0] - self.bids.edge) * _SHALLOW < self.bids.span:
+            return "bids come near the depth of the snapshot"
+        if self.asks.edge is not None and (self.asks.edge - ask[0]) * _SHALLOW < self.asks.span:
+            return "asks come near the depth of the snapshot"
+        if max(len(self.bids.prices), len(self.asks.prices)) > self.limit + _MOST_BEYOND:
+            return "many levels are beyond the depth of the snapshot"
+        return None
+
+    def differs(self, other: Book) -> str | None:
+        """Return where two books of the same moment differ, as far as both are known; None where they agree."""
+        for name, mine, theirs in (("bid", self.bids, other.bids), ("ask", self.asks, other.asks)):
+            edges = [side.edge for side in (mine, theirs) if side.edge is not None]
+            low = max(edges, default=0) if name == "bid" else 0
+            high = min(edges, default=1 << 200) if name == "ask" else 1 << 200
+            for price in mine.levels.keys() | theirs.levels.keys():
+                if low <= price <= high and mine.levels.get(price) != theirs.levels.get(price):
+                    return f"{name} {shown(price)}"
+        return None
+
+    def top(self, count: int) -> tuple[list[Level], list[Level]]:
+        """Return up to ``count`` bids and asks, best first."""
+        bids, asks = self.bids, self.asks
+        return (
+            [Level(price, bids.amount(price)) for price in bids.prices[: -count - 1 : -1]],
+            [Level(price, asks.amount(price)) for price in asks.prices[:count]],
+        )
+
+    def encoded(self) -> bytes:
+        """Return both sides as Avro arrays of ``Level``, best first: bids, then asks."""
+        bids, asks = self.bids, self.asks
+        return _array(bids.levels, reversed(bids.prices)) + _array(asks.levels, asks.prices)
+
+
+def _array(levels: dict[int, bytes], prices: Iterable[int]) -> bytes:
+    if not levels:
+        return b"\x00"
+    return long_bytes(len(levels)) + b"".join([levels[price] for price in prices]) + b"\x00"
+
+
+def shown(price: int) -> str:
+    """Return an unscaled number as people write it."""
+    whole, fraction = divmod(price, ONE)
+    return f"{whole}.{fraction:018d}".rstrip("0").rstrip(".")
