@@ -19,11 +19,12 @@ from bridge.binance.hosts import hosts_of
 from bridge.binance.pool import ConnectionPool, attempt_budget
 from bridge.binance.rest import RestClient
 from bridge.binance.transport import ABNORMAL
+from bridge.books import Books
 from bridge.catalogue import TopicNames, catalogue
 from bridge.config import kafka_settings, require_runnable, set_aside
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
-from bridge.errors import DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
+from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
 from bridge.http import HttpEndpoint
 from bridge.kafka import topics as kafka_topics
 from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
@@ -83,6 +84,9 @@ class Bridge:
             writer=Writer("live", 0, (Header("version", __version__.encode()),)),
             hold_ms=settings.sequence.hold_ms,
             state_interval_ms=settings.state_interval_ms,
+            snapshot_interval_ms=settings.snapshot_interval_seconds * 1000
+            if settings.books.enabled
+            else None,
         )
         self.pipeline.on_contract_info = self._contract_changed
         self.lifecycle = LifecycleWriter(
@@ -111,6 +115,7 @@ class Bridge:
         self.started = False
         self.stopping = False
         self.rest: RestClient | None = None
+        self.books: Books | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh = asyncio.Event()
         self._failure: asyncio.Future[None] | None = None
@@ -152,6 +157,7 @@ class Bridge:
         self.telemetry.emit(Lifecycle(event="bridge.started"))
         self.rest = RestClient(self.hosts, self.telemetry, self.connection_settings)
         self.rest.on_reply = self._keep_answer
+        self._keep_books(self.rest)
         self._spawn(self._every(_TICK_SECONDS, lambda: self.pipeline.tick(now_micros())), "tick")
         self._spawn(self._every(_REPORT_SECONDS, self.reporter.tick), "report")
         self._spawn(self._guard_buffer(), "buffer")
@@ -203,14 +209,30 @@ class Bridge:
             await kafka_topics.apply(kafka_topics.Plan(create=wanted), cluster)
         await self.publisher.refresh([spec.name for spec in specs])
 
+    def _keep_books(self, rest: RestClient) -> None:
+        own = self.settings.books
+        if own.enabled:
+            self.books = Books(
+                rest,
+                depth=own.depth,
+                weight_share=own.weight_share,
+                busy=lambda key: self.pipeline.changes(*key),
+            )
+            self.pipeline.on_book = self.books.happened
+            self._spawn(self.books.run(), "books")
+
     async def _choose(self) -> dict[Market, list[ChosenStream]]:
         chosen: dict[Market, dict[str, ChosenStream]] = {}
-        for subscription in self.settings.subscriptions:
+        for index, subscription in enumerate(self.settings.subscriptions):
             market = subscription.market
             table = self.pipeline.instruments.get(market) or await self._first_instruments(market)
-            for one in self.catalogue.choose(
-                market, subscription.channels, subscription.symbols, subscription.quote, table
-            ):
+            try:
+                streams = self.catalogue.choose(
+                    market, subscription.channels, subscription.symbols, subscription.quote, table
+                )
+            except ConfigError as error:
+                raise ConfigError(f"subscriptions[{index}]: {error}") from None
+            for one in streams:
                 chosen.setdefault(market, {}).setdefault(one.stream.name, one)
         return {market: list(streams.values()) for market, streams in chosen.items()}
 
@@ -309,6 +331,7 @@ class Bridge:
         self._refresh.set()
 
     def _keep_answer(self, market: Market, endpoint: str, received_at: int, body: bytes) -> None:
+        received_at = self.pipeline.answered_at(received_at)
         number = self.pipeline.api_answer(market, endpoint, received_at, body)
         if endpoint.partition("?")[0] == EXCHANGE_INFO[market]:
             try:
