@@ -219,6 +219,17 @@ class Sequencing(Section):
     """How long events after a hole are held back for the missing ones before a gap is recorded."""
 
 
+class Books(Section):
+    """Order books: snapshots of REST joined with the streams of channel `depth`."""
+
+    enabled: bool = True
+    """Keep books and publish their snapshots; otherwise changes alone are published."""
+    depth: Literal[100, 500, 1000, 5000] = 1000
+    """Levels a side to ask for; what it costs grows with it. Futures give 1000 at most."""
+    weight_share: Annotated[float, Field(ge=0.01, le=0.6)] = 0.5
+    """Share of the exchange's request weight per minute that may be spent on snapshots."""
+
+
 class RetentionDays(Section):
     """Days that records are kept; without a value, what the topic catalogue says."""
 
@@ -330,6 +341,8 @@ class Settings(BaseSettings):
     """Gap detection."""
     state_interval_ms: Annotated[Whole, Field(ge=0, le=3_600_000)] = 1_000
     """Least time between two records of one key on a state topic."""
+    books: Books = Books()
+    """Order books."""
     snapshot_interval_seconds: Annotated[Whole, Field(ge=1, le=86_400)] = 60
     """Time between two order book snapshots of one symbol."""
     markets_refresh_seconds: Annotated[Whole, Field(ge=10, le=86_400)] = 300

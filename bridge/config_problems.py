@@ -145,6 +145,8 @@ def _sentence(detail: ErrorDetails, cause: object, *, secret: bool) -> str:
         "int_type": "a whole number",
         "int_from_float": "a whole number",
         "int_parsing_size": "a smaller number",
+        "float_parsing": "a number",
+        "float_type": "a number",
         "bool_parsing": "true or false",
         "bool_type": "true or false",
         "string_type": "text, in quotes where it looks like something else",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NAMES: dict[type, str] = {
     str: "text",
     int: "whole number",
+    float: "number",
     bool: "`true`, `false`",
     SecretStr: "secret text",
     Path: "path",

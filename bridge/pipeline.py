@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -27,7 +28,7 @@ from bridge.telemetry import Lifecycle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from bridge.core.book_sync import BookSync, Happening
+    from bridge.core.book_sync import Happening
     from bridge.core.notices import Notice
     from bridge.core.schema import Schema
     from bridge.core.sequence import Missing
@@ -176,13 +177,17 @@ class Pipeline:
                 deriver.depth_answer(body, request.limit, received_at)
         return number
 
-    def books(self) -> Iterator[tuple[Stream, BookSync, bool]]:
-        """Yield each book with its stream, and whether a connection carries that."""
-        for derivers in self._books.values():
-            for deriver in derivers:
-                if deriver.book is not None:
-                    key = (deriver.stream.market, deriver.stream.name)
-                    yield deriver.stream, deriver.book, bool(self._carriers.get(key))
+    def books(self) -> Iterator[tuple[Stream, bool]]:
+        """Yield the stream of each book, and whether that is in sync; one that no connection carries is not."""
+        for deriver in chain.from_iterable(self._books.values()):
+            stream, book = deriver.stream, deriver.book
+            in_sync = book is not None and book.book is not None
+            yield stream, in_sync and bool(self._carriers.get((stream.market, stream.name)))
+
+    def changes(self, market: Market, stream: str) -> int:
+        """Return how many changes came to the book of a stream."""
+        deriver = self._derivers.get((market, stream))
+        return 0 if deriver is None or deriver.book is None else deriver.book.changes
 
     # Messages
 

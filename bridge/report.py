@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bridge.app import Bridge
     from bridge.model import Market, StreamState
-    from bridge.status import ConnectionReport, MarketStatus, StatusReport
+    from bridge.status import BookStatus, ConnectionReport, MarketStatus, StatusReport
 
 _LATENCIES_KEPT = 10_000
 _RATE_OVER_SECONDS = 10.0
@@ -68,6 +68,7 @@ class Reporter:
             )
         self._seen, self._seen_bytes = Counter(counts.messages), Counter(counts.message_bytes)
         metrics.buffer_bytes.set(self._bridge.publisher.buffered_bytes)
+        self._count_books()
         metrics.shards_owned.set(1 if self._bridge.started else 0)
         metrics.cache_entries.set(
             len(DECIMALS) + len(NULLABLE_DECIMALS) + len(NONZERO_DECIMALS) + len(UNSCALED)
@@ -126,6 +127,7 @@ class Reporter:
                 "found": counts.gaps_found,
                 "recovered": counts.gap_events_recovered,
             },
+            "books": self._books(),
             "dead_letters": counts.dead_letters,
             "latency_ms": {"p50": _quantile(latencies, 0.5), "p99": _quantile(latencies, 0.99)},
             "request_weight": self._weights(),
@@ -177,6 +179,23 @@ class Reporter:
             "messages": messages,
             "messages_per_second": round((messages - first[market]) / span, 1),
             "reconnects": self._reconnects[market],
+        }
+
+    def _count_books(self) -> None:
+        synced: Counter[Market] = Counter()
+        for stream, in_sync in self._bridge.pipeline.books():
+            synced[stream.market] += in_sync
+        for market, count in synced.items():
+            self._bridge.telemetry.metrics.books_synced.labels(market).set(count)
+
+    def _books(self) -> BookStatus:
+        states = [in_sync for _, in_sync in self._bridge.pipeline.books()]
+        books = self._bridge.books
+        return {
+            "kept": len(states),
+            "synced": sum(states),
+            "waiting": 0 if books is None else books.waiting,
+            "estimate_seconds": 0.0 if books is None else round(books.estimate_seconds(), 1),
         }
 
     def _by_market(self) -> Counter[Market]:

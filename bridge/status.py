@@ -40,6 +40,15 @@ class GapStatus(TypedDict):
     recovered: int
 
 
+class BookStatus(TypedDict):
+    """Order books kept, those in sync, and those that wait for a snapshot with the seconds that will take."""
+
+    kept: int
+    synced: int
+    waiting: int
+    estimate_seconds: float
+
+
 class LatencyStatus(TypedDict):
     """From the exchange's event time to the broker's acknowledgement, in milliseconds; None before any."""
 
@@ -72,6 +81,7 @@ class StatusReport(TypedDict):
     topics: list[TopicStatus]
     buffer: BufferStatus
     gaps: GapStatus
+    books: BookStatus
     dead_letters: int
     latency_ms: LatencyStatus
     request_weight: dict[str, int]

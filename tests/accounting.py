@@ -11,6 +11,7 @@ What is promised, stream by stream:
 * streams with ids (trades, aggregate trades, depth) and closed candles: each event between the first and the last one
   published is published exactly once and in order by key, or named by exactly one gap record; what comes before or
   after lies outside of every connection's life, which lifecycle tells;
+  (snapshots among a book's changes are no events, and left out here);
 * other streams: every frame in raw has its record, unless a newer one was received before it; what no connection
   carried lies in a stretch that a gap record names, or before the first or after the last frame;
 * what is no event of the exchange (garbage) has exactly one dead letter, and nothing else has one.
@@ -382,10 +383,14 @@ class _Oracle:
                 option = name[1].partition("kline_")[2]
                 streams[name[0], kind.channel, name[1].partition("@")[0].upper(), option] = name
         for structure, record in self.evidence.unified:
+            if record.get("origin") == "snapshot":
+                continue  # a whole book, of the bridge's making
             option = record["timeframe"] if structure == "ohlcv" else ""
             place = record["market"], record.get("channel"), record.get("exchangeSymbol", "").upper(), option
             name = streams.get(place)  # type: ignore[arg-type]
-            if name is not None and kind_of(name[1]).structure == structure:  # type: ignore[union-attr]
+            if name is None or kind_of(name[1]).structure != structure:  # type: ignore[union-attr]
+                continue
+            if record.get("type") != "snapshot" or kind_of(name[1]).rule != "ids":  # type: ignore[union-attr]
                 self.records[name].append(record)
 
     def _sort_gaps(self) -> None:

@@ -75,9 +75,13 @@ class KeepingPublisher:
 
 
 def pipeline(
-    publisher: KeepingPublisher, *, hold_ms: int = 250, streams: Catalogue | None = None
+    publisher: KeepingPublisher,
+    *,
+    hold_ms: int = 250,
+    streams: Catalogue | None = None,
+    snapshot_interval_ms: int | None = None,
 ) -> Pipeline:
-    """Return a live pipeline that publishes to ``publisher``."""
+    """Return a live pipeline that publishes to ``publisher``; with order books where an interval is given."""
     return Pipeline(
         catalogue=streams or catalogue(),
         schemas=schemas(),
@@ -87,6 +91,7 @@ def pipeline(
         writer=Writer("live", 0),
         hold_ms=hold_ms,
         state_interval_ms=1000,
+        snapshot_interval_ms=snapshot_interval_ms,
     )
 
 

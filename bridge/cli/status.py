@@ -54,6 +54,9 @@ def _print(report: StatusReport) -> None:
     print(f"latency       p50 {_ms(latency['p50'])}, p99 {_ms(latency['p99'])}")
     print(f"buffer        {size(buffer['bytes'])} of {size(buffer['limit'])}")
     print(f"gaps          {gaps['open']} open, {gaps['found']} found, {gaps['recovered']} events recovered")
+    books = report["books"]
+    wait = f"; {books['waiting']} wait about {books['estimate_seconds']:,.0f} s" if books["waiting"] else ""
+    print(f"order books   {books['synced']} of {books['kept']} in sync{wait}")
     print(f"dead letters  {report['dead_letters']:,}")
     weights = ", ".join(f"{market} {used:,}" for market, used in report["request_weight"].items())
     print(f"weight used   {weights or '–'}")

@@ -27,6 +27,7 @@ def status_report() -> StatusReport:
         "topics": [{"topic": "binance.testnet.unified.trade", "records": 1_234_567, "bytes": 99_912_345}],
         "buffer": {"bytes": 1_048_576, "limit": 268_435_456},
         "gaps": {"open": 1, "found": 7, "recovered": 1_234},
+        "books": {"kept": 400, "synced": 371, "waiting": 29, "estimate_seconds": 12.5},
         "dead_letters": 3,
         "latency_ms": {"p50": 12.34, "p99": None},
         "request_weight": {"spot": 312},
