@@ -28,7 +28,6 @@ CAPTURES = Path(__file__).parents[1] / "captures"
 MARKETS = ("spot", "usdm", "coinm")
 CHANNELS = {"depth@100ms": "depth", "bookTicker": "book-ticker", "kline_1m": "kline", "aggTrade": "agg-trade"}
 STRUCTURES = {"depth": "order-book", "book-ticker": "bid-ask", "kline": "ohlcv", "agg-trade": "trade"}
-TYPES = {"depth": "delta"}
 INFO = {"spot": "/api/v3/exchangeInfo", "usdm": "/fapi/v1/exchangeInfo", "coinm": "/dapi/v1/exchangeInfo"}
 ASSETS = ("baseAsset", "quoteAsset", "marginAsset")
 CURRENCIES = {"BCHSV": "BSV", "YOYO": "YOYOW"}  # as CCXT renames them
