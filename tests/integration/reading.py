@@ -84,7 +84,7 @@ def consumer(bootstrap_servers: str) -> Consumer:
     )
 
 
-def topics_of(bootstrap_servers: str, environment: str) -> dict[str, int]:
+def topics_of(bootstrap_servers: str, environment: str, namespace: str = "binance") -> dict[str, int]:
     """Return the environment's topics with their partition counts."""
     reader = consumer(bootstrap_servers)
     try:
@@ -92,19 +92,19 @@ def topics_of(bootstrap_servers: str, environment: str) -> dict[str, int]:
         return {
             name: len(topic.partitions)
             for name, topic in found.items()
-            if name.startswith(f"binance.{environment}.")
+            if name.startswith(f"{namespace}.{environment}.")
         }
     finally:
         reader.close()
 
 
-def ends(bootstrap_servers: str, environment: str) -> dict[tuple[str, int], int]:
+def ends(bootstrap_servers: str, environment: str, namespace: str = "binance") -> dict[tuple[str, int], int]:
     """Return the end offset of every partition of the environment's topics."""
     reader = consumer(bootstrap_servers)
     try:
         return {
             (topic, partition): reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)[1]
-            for topic, count in topics_of(bootstrap_servers, environment).items()
+            for topic, count in topics_of(bootstrap_servers, environment, namespace).items()
             for partition in range(count)
         }
     finally:
@@ -117,6 +117,7 @@ def read(
     *,
     since: Mapping[tuple[str, int], int] | None = None,
     only: Callable[[str], bool] = lambda _topic: True,
+    namespace: str = "binance",
 ) -> dict[str, list[Stored]]:
     """Return every record of the environment's topics up to their present ends, in offset order by partition.
 
@@ -125,9 +126,12 @@ def read(
         environment: whose topics.
         since: offsets to begin at, as :func:`ends` gave them; from the beginning without.
         only: which topics.
+        namespace: first part of the topics' names.
     """
     since = since or {}
-    upto = {place: end for place, end in ends(bootstrap_servers, environment).items() if only(place[0])}
+    upto = {
+        place: end for place, end in ends(bootstrap_servers, environment, namespace).items() if only(place[0])
+    }
     found: dict[str, list[Stored]] = {topic: [] for topic, _ in upto}
     left = {place for place, end in upto.items() if end > since.get(place, 0)}
     reader = consumer(bootstrap_servers)
