@@ -244,7 +244,10 @@ class Outbox:
             self._on_sealed(self)
             added = self._add(0, timestamp_ms, key, value, self._header_list)
         self._count += 1
-        self._buffer.bytes += added.size
+        buffer = self._buffer
+        buffer.bytes += added.size
+        if buffer.bytes >= buffer.limit_bytes:  # open batches of many partitions can hold far more than the limit
+            buffer.check()
 
     def _take_headers(self, headers: Sequence[Header]) -> None:
         """Turn headers into what the builder takes; a tuple that comes again is found by its identity."""

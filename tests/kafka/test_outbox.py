@@ -172,3 +172,18 @@ def test_full_is_told_once_each_time():
     buffer.bytes = 1001
     buffer.check()
     assert told == [1000, 1001]
+
+
+def test_full_is_told_while_batches_are_open():
+    """Bytes that wait in open batches count too: with many partitions none of them may ever be sealed."""
+    told = []
+    buffer = Buffer(1000, lambda: told.append(buffer.bytes))
+    boxes = [
+        Outbox(PLACE, BatchFormat(10**6, "none"), buffer, on_open=lambda _: None, on_sealed=lambda _: None)
+        for _ in range(10)
+    ]
+    for box in boxes:
+        box.append(1, b"key", b"x" * 300)
+    assert not any(box.sealed for box in boxes)
+    assert len(told) == 1
+    assert 1000 <= told[0] < 1400
