@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bridge import __version__
 from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, UNSCALED
+from bridge.core.weight import family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,7 +124,7 @@ class Reporter:
             ],
             "buffer": {"bytes": bridge.publisher.buffered_bytes, "limit": bridge.publisher.limit_bytes},
             "gaps": {
-                "open": counts.gaps_open,
+                "open": bridge.pipeline.gaps.open,
                 "found": counts.gaps_found,
                 "recovered": counts.gap_events_recovered,
             },
@@ -208,7 +209,7 @@ class Reporter:
         rest = self._bridge.rest
         if rest is None:
             return {}
-        return {name: budget.used for name, budget in rest.budgets.items()}
+        return {market: rest.budgets[family(market)].used for market in self._bridge.pools}
 
 
 def _iso(time_: datetime) -> str:
