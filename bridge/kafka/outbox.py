@@ -246,7 +246,8 @@ class Outbox:
         self._count += 1
         buffer = self._buffer
         buffer.bytes += added.size
-        if buffer.bytes >= buffer.limit_bytes:  # open batches of many partitions can hold far more than the limit
+        # Not only when a batch is sealed: open batches of many partitions can hold far more than the limit.
+        if buffer.bytes >= buffer.limit_bytes:
             buffer.check()
 
     def _take_headers(self, headers: Sequence[Header]) -> None:
