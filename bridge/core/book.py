@@ -91,6 +91,10 @@ class Side:
                 insort(prices, price)
             levels[price] = DECIMALS[price_text] + amount
 
+    def differences(self, other: Side) -> list[int]:
+        """Return the prices whose levels differ."""
+        return [price for price, _ in self.levels.items() ^ other.levels.items()]
+
     def amount(self, price: int) -> int:
         """Return the unscaled quantity at an unscaled price, 0 where there is none."""
         level = self.levels.get(price)
@@ -172,15 +176,16 @@ class Book:
         return None
 
     def differs(self, other: Book) -> str | None:
-        """Return where two books of the same moment differ, as far as both are known; None where they agree."""
-        for name, mine, theirs in (("bid", self.bids, other.bids), ("ask", self.asks, other.asks)):
-            edges = [side.edge for side in (mine, theirs) if side.edge is not None]
-            low = max(edges, default=0) if name == "bid" else 0
-            high = min(edges, default=1 << 200) if name == "ask" else 1 << 200
-            for price in mine.levels.keys() | theirs.levels.keys():
-                if low <= price <= high and mine.levels.get(price) != theirs.levels.get(price):
-                    return f"{name} {shown(price)}"
-        return None
+        """Return the best price where two books of the same moment differ, as far as both are known; else None."""
+        bids = self.bids.differences(other.bids)
+        lowest = max((e for e in (self.bids.edge, other.bids.edge) if e is not None), default=0)
+        bids = [price for price in bids if price >= lowest]
+        if bids:
+            return f"bid {shown(max(bids))}"
+        asks = self.asks.differences(other.asks)
+        edges = [e for e in (self.asks.edge, other.asks.edge) if e is not None]
+        asks = [price for price in asks if not edges or price <= min(edges)]
+        return f"ask {shown(min(asks))}" if asks else None
 
     def top(self, count: int) -> tuple[list[Level], list[Level]]:
         """Return up to ``count`` bids and asks, best first."""

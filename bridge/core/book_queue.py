@@ -191,12 +191,13 @@ class BookQueue:
             return 0.0
         begin = max(now, self._held_until.get(whose, 0.0))
         window, used = self._spent(whose, begin)
+        first = window
         share = self.limits[whose] * self._share
         for weight in weights:
             if used and used + weight > share:
                 window, used = window + 1, 0
             used += weight
-        return max(begin, window * _WINDOW_SECONDS + _MARGIN_SECONDS) - now
+        return (begin if window == first else window * _WINDOW_SECONDS + _MARGIN_SECONDS) - now
 
     # Weight
 

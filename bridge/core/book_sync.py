@@ -43,7 +43,7 @@ Urgency = Literal["resync", "first", "refresh"]
 CHANNEL = "depth"
 """The channel whose streams make books; partial depth makes snapshots of its own, RPI depth is a book of its own."""
 
-LEAST_LIMIT = 100
+LEAST_LIMIT = 20
 """Answers with fewer levels were asked for other reasons (a look whether the market moves) and make no book."""
 
 _MOST_CHANGES = 256
