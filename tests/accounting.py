@@ -9,7 +9,7 @@ What is promised, stream by stream:
 * every event made while a connection carried its stream (from the acknowledgement to the connection's last message)
   is in raw, unless the simulator itself held it back (``skip``, ``mute``, and ``reorder`` at a connection's end);
 * streams with ids (trades, aggregate trades, depth) and closed candles: each event between the first and the last one
-  published is published exactly once and in order by key, or named by exactly one gap record; what comes before or
+  published is published exactly once and in order by key, or named by exactly one gap; what comes before or
   after lies outside of every connection's life, which lifecycle tells;
   (snapshots among a book's changes are no events, and left out here);
 * other streams: every frame in raw has its record, unless a newer one was received before it; what no connection
@@ -149,7 +149,8 @@ class Account:
     Attributes:
         events: events of streams with ids and closed candles.
         published: of these, in a unified topic.
-        in_gaps: of these, named by a gap record.
+        recovered: of these, in a gap that was filled.
+        in_gaps: named by a gap record and not published.
         outside: of these, before the first connection or after the last.
         frames: events of other streams.
         problems: broken promises; empty when all is accounted for.
@@ -157,6 +158,7 @@ class Account:
 
     events: int = 0
     published: int = 0
+    recovered: int = 0
     in_gaps: int = 0
     outside: int = 0
     frames: int = 0
@@ -166,7 +168,8 @@ class Account:
 
     def __str__(self) -> str:
         counted = (
-            f"{self.events} events with ids: {self.published} published, {self.in_gaps} in gap records, "
+            f"{self.events} events with ids: {self.published} published ({self.recovered} recovered), "
+            f"{self.in_gaps} in gap records, "
             f"{self.outside} outside of any connection; {self.frames} events without ids; "
             f"{self.raw_messages} raw messages on {self.connections} connections; {len(self.problems)} problems"
         )
@@ -204,6 +207,14 @@ _KINDS: tuple[tuple[re.Pattern[str], _Kind], ...] = (
 def kind_of(stream: str) -> _Kind | None:
     """Return what a stream of one symbol is; None for those that are only checked in raw."""
     return next((kind for pattern, kind in _KINDS if pattern.fullmatch(stream)), None)
+
+
+class _Span(NamedTuple):
+    """What a gap names: ids or times, both ends included."""
+
+    first: int
+    last: int
+    filled: bool
 
 
 class _Arrival(NamedTuple):
@@ -394,7 +405,14 @@ class _Oracle:
                 self.records[name].append(record)
 
     def _sort_gaps(self) -> None:
+        """Keep the newest record of each gap; of these no two may name the same."""
+        newest: dict[str, dict[str, Any]] = {}
         for gap in self.evidence.gaps:
+            before = newest.get(gap["id"])
+            if before is not None and before["status"] != "open":
+                self._tell("named twice", gap["id"], f"{before['status']}, then {gap['status']} again")
+            newest[gap["id"]] = gap
+        for gap in newest.values():
             self.gaps[gap["market"], gap["stream"]].append(gap)
         for name, gaps in self.gaps.items():
             for first, last in (("firstSequence", "lastSequence"), ("startTime", "endTime")):
@@ -402,18 +420,22 @@ class _Oracle:
                 for span in spans:
                     if span[1] < span[0]:
                         self._tell("empty gap", name, f"{first} {span[0]} to {span[1]}")
-                for before, after in itertools.pairwise(spans):
-                    if after[0] < before[1] or (first == "firstSequence" and after[0] == before[1]):
-                        self._tell("named twice", name, f"gaps {before} and {after} overlap")
+                for before_, after in itertools.pairwise(spans):
+                    if after[0] < before_[1] or (first == "firstSequence" and after[0] == before_[1]):
+                        self._tell("named twice", name, f"gaps {before_} and {after} overlap")
+
+    def _spans(self, name: Name, first: str, last: str) -> list[_Span]:
+        found = [
+            _Span(g[first], g[last], g["status"] == "filled") for g in self.gaps[name] if g[first] is not None
+        ]
+        return sorted(found)
 
     def _ids(self, name: Name, kind: _Kind, events: list[Event]) -> None:
         records = self.records[name]
         expected = {_id(kind, e): e for e in events if '"X":"NA"' not in e.data}
-        published = self._in_order(name, [r["sequence"] for r in records])
-        spans = sorted(
-            (g["firstSequence"], g["lastSequence"]) for g in self.gaps[name] if g["firstSequence"] is not None
-        )
-        starts = [start for start, _ in spans]
+        published = self._in_order(name, [(r["sequence"], r["origin"] == "backfill") for r in records])
+        spans = self._spans(name, "firstSequence", "lastSequence")
+        starts = [span.first for span in spans]
         for record in records:
             event = expected.get(record["sequence"])
             if event is None:
@@ -422,51 +444,63 @@ class _Oracle:
                 self._tell("altered", name, f"{record['sequence']} is not what was made: {event.data}")
         ends = (min(published), max(published)) if published else None
         for number, event in expected.items():
-            self.account.events += 1
             first = event.first if kind.channel == "depth" and event.first is not None else number
             at = bisect.bisect_right(starts, number) - 1
-            named = at >= 0 and number <= spans[at][1]
-            if named and first < spans[at][0]:
-                self._tell("half named", name, f"{_shown(event)} begins before gap {spans[at]}")
-            if number in published:
-                self.account.published += 1
-                if named:
-                    self._tell("published and named", name, f"{_shown(event)} and gap {spans[at]}")
-            elif named:
-                self.account.in_gaps += 1
-            elif ends is not None and ends[0] < number < ends[1]:
-                self._tell("lost", name, f"{_shown(event)} is neither published nor in a gap")
-            elif self._carried(name, event.n) and not self._unseen(event, first=ends and number < ends[0]):
-                self._tell(
-                    "lost", name, f"{_shown(event)} came on a connection, before or after all published"
-                )
-            else:
-                self.account.outside += 1
+            span = spans[at] if at >= 0 and number <= spans[at].last else None
+            if span is not None and first < span.first:
+                self._tell("half named", name, f"{_shown(event)} begins before {span}")
+            if not self._settled(name, _shown(event), event, number in published, span):
+                if ends is not None and ends[0] < number < ends[1]:
+                    self._tell("lost", name, f"{_shown(event)} is neither published nor in a gap")
+                elif self._carried(name, event.n) and not self._unseen(
+                    event, first=ends and number < ends[0]
+                ):
+                    self._tell(
+                        "lost", name, f"{_shown(event)} came on a connection, outside of all published"
+                    )
+                else:
+                    self.account.outside += 1
+
+    def _settled(self, name: Name, shown: str, event: Event, published: bool, span: _Span | None) -> bool:
+        """Count an event that is published or named by a gap; False where it is neither."""
+        self.account.events += 1
+        if published:
+            self.account.published += 1
+            if span is not None and not span.filled:
+                self._tell("published and named", name, f"{shown} and {span}")
+            self.account.recovered += span is not None
+        elif span is not None:
+            self.account.in_gaps += 1
+            if span.filled:
+                self._tell("lost", name, f"{shown} is not published, though {span} is said to be filled")
+        return published or span is not None
 
     def _unseen(self, event: Event, *, first: bool | None) -> bool:
         """Whether nothing could show it: held back by the simulator, or swapped behind what came first of all."""
         touched = self.truth.touched.get(event.n, set())
         return bool(touched & _WITHHELD) or (bool(first) and "reorder" in touched)
 
-    def _in_order(self, name: Name, numbers: Sequence[int]) -> set[int]:
+    def _in_order(self, name: Name, numbers: Sequence[tuple[int, bool]]) -> set[int]:
+        """Look for repeats, and for disorder among what came live; what is recovered comes later. Return them all."""
         seen: set[int] = set()
         newest = -1
-        for number in numbers:
+        for number, recovered in numbers:
             if number in seen:
                 self._tell("repeated", name, f"{number} is published again")
-            elif number < newest:
+            elif number < newest and not recovered:
                 self._tell("disordered", name, f"{number} after {newest}")
             seen.add(number)
-            newest = max(newest, number)
+            newest = newest if recovered else max(newest, number)
         return seen
 
     def _candles(self, name: Name, events: list[Event]) -> None:
         """Each candle closes once; updates in between are samples, checked in raw only."""
         records = self.records[name]
-        closed = Counter(r["timestamp"] for r in records if r["closed"])
-        self._in_order(name, [r["timestamp"] for r in records if r["closed"]])
-        spans = [(g["startTime"], g["endTime"]) for g in self.gaps[name] if g["startTime"] is not None]
-        times = [r["timestamp"] for r in records]
+        closed = self._in_order(
+            name, [(r["timestamp"], r["origin"] == "backfill") for r in records if r["closed"]]
+        )
+        spans = self._spans(name, "startTime", "endTime")
+        times = [r["timestamp"] for r in records if r["origin"] != "backfill"]
         if times != sorted(times):
             self._tell("disordered", name, "a candle after a later one")
         for event in events:
@@ -474,20 +508,14 @@ class _Oracle:
             opened = candle["t"] * 1000
             if not candle["x"]:
                 continue
-            self.account.events += 1
-            named = sum(start <= opened <= end for start, end in spans)
-            if closed[opened]:
-                self.account.published += 1
-                if named:
-                    self._tell("published and named", name, f"candle {opened}")
-            elif named == 1:
-                self.account.in_gaps += 1
-            elif times and times[0] <= opened < times[-1]:
-                self._tell("lost", name, f"candle {opened} closed and is neither published nor in a gap")
-            elif self._carried(name, event.n) and not self.truth.touched.get(event.n, set()) & _WITHHELD:
-                self._tell("lost", name, f"candle {opened} closed on a connection")
-            else:
-                self.account.outside += 1
+            span = next((span for span in spans if span.first <= opened <= span.last), None)
+            if not self._settled(name, f"candle {opened}", event, opened in closed, span):
+                if times and times[0] <= opened < times[-1]:
+                    self._tell("lost", name, f"candle {opened} closed and is neither published nor in a gap")
+                elif self._carried(name, event.n) and not self._unseen(event, first=False):
+                    self._tell("lost", name, f"candle {opened} closed on a connection")
+                else:
+                    self.account.outside += 1
 
     def _frames(self, name: Name, kind: _Kind | None, events: list[Event]) -> None:
         arrivals = self.arrivals[name]

@@ -103,7 +103,7 @@ class World:
         self.gaps.append(
             {
                 "market": "spot", "stream": stream, "firstSequence": first, "lastSequence": last,
-                "startTime": None, "endTime": None,
+                "startTime": None, "endTime": None, "status": "open", "id": f"{stream}:{first}:{len(self.gaps)}",
             }
         )  # fmt: skip
 
@@ -165,6 +165,7 @@ class World:
         common = {
             "market": "spot", "exchangeSymbol": "BTCUSDT", "connectionId": raw["connectionId"],
             "connectionSequence": raw["connectionSequence"], "sequence": event.last, "from": event.n,
+            "origin": "live",
         }  # fmt: skip
         if event.stream == TRADES:
             values = {
@@ -223,6 +224,17 @@ def test_an_event_that_a_gap_names_is_accounted_for(world: World) -> None:
     assert found.in_gaps == 1
 
 
+def test_a_gap_that_was_filled_is_accounted_for(world: World) -> None:
+    """What is recovered comes after its time, once, and the newest record of the gap says so."""
+    record = world.unpublish(TRADES, 20)
+    world.unified.append(("trade", record | {"origin": "backfill"}))
+    world.gap(TRADES, 20, 20)
+    world.gaps.append(world.gaps[0] | {"status": "filled"})
+    found = world.judge()
+    assert found.problems == []
+    assert (found.recovered, found.in_gaps) == (1, 0)
+
+
 def _lose_a_trade(world: World) -> None:
     world.lose(TRADES, 20)
 
@@ -272,6 +284,28 @@ def _name_twice(world: World) -> None:
 
 def _name_what_is_published(world: World) -> None:
     world.gap(BOOK, 40, 41)
+
+
+def _fill_a_gap_without_its_events(world: World) -> None:
+    world.lose(TRADES, 20)
+    world.gap(TRADES, 20, 20)
+    world.gaps.append(world.gaps[0] | {"status": "filled"})
+
+
+def _recover_what_came_live(world: World) -> None:
+    record = next(r for _, r in world.unified if r["from"] == world.event(TRADES, 20).n)
+    world.unified.append(("trade", record | {"origin": "backfill"}))
+
+
+def _recover_and_leave_the_gap_open(world: World) -> None:
+    record = world.unpublish(TRADES, 20)
+    world.unified.append(("trade", record | {"origin": "backfill"}))
+    world.gap(TRADES, 20, 20)
+
+
+def _fill_a_gap_twice(world: World) -> None:
+    test_a_gap_that_was_filled_is_accounted_for(world)
+    world.gaps.append(world.gaps[-1])
 
 
 def _name_half_an_event(world: World) -> None:
@@ -341,6 +375,10 @@ def _miscount_a_connection(world: World) -> None:
         (_name_twice, "named twice"),
         (_name_what_is_published, "published and named"),
         (_name_half_an_event, "half named"),
+        (_fill_a_gap_without_its_events, "lost"),
+        (_recover_what_came_live, "repeated"),
+        (_recover_and_leave_the_gap_open, "published and named"),
+        (_fill_a_gap_twice, "named twice"),
         (_invent, "invented"),
         (_alter_an_amount, "altered"),
         (_alter_a_level, "altered"),
