@@ -25,6 +25,7 @@ from bridge.config import kafka_settings, require_runnable, set_aside
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
 from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
+from bridge.gap_filler import GapFiller
 from bridge.http import HttpEndpoint
 from bridge.kafka import topics as kafka_topics
 from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
@@ -158,6 +159,7 @@ class Bridge:
         self.rest = RestClient(self.hosts, self.telemetry, self.connection_settings)
         self.rest.on_reply = self._keep_answer
         self._keep_books(self.rest)
+        self._fill_gaps(self.rest)
         self._spawn(self._every(_TICK_SECONDS, lambda: self.pipeline.tick(now_micros())), "tick")
         self._spawn(self._every(_REPORT_SECONDS, self.reporter.tick), "report")
         self._spawn(self._guard_buffer(), "buffer")
@@ -208,6 +210,13 @@ class Bridge:
             wanted = tuple(spec for spec in specs if spec.name in missing)
             await kafka_topics.apply(kafka_topics.Plan(create=wanted), cluster)
         await self.publisher.refresh([spec.name for spec in specs])
+
+    def _fill_gaps(self, rest: RestClient) -> None:
+        own = self.settings.gaps
+        if own.fill:
+            filler = GapFiller(rest, self.pipeline.gaps, weight_share=own.weight_share, attempts=own.attempts)
+            self.pipeline.on_gap = filler.found
+            self._spawn(filler.run(), "gaps")
 
     def _keep_books(self, rest: RestClient) -> None:
         own = self.settings.books

@@ -14,6 +14,7 @@ import yaml
 from bridge import contracts, schema
 from bridge.core.compile import CompiledChannel, compile_channel, constant_bytes
 from bridge.core.declaration import Channel, OnMarket, Topics
+from bridge.core.history import StreamHistory, stream_history
 from bridge.errors import ConfigError, ContractError
 from bridge.model import MARKETS, Environment, Market, Stream
 
@@ -99,6 +100,17 @@ class Catalogue:
     def __init__(self, channels: Mapping[tuple[Market, str], CompiledChannel], topics: Topics) -> None:
         self.channels = channels
         self.topics = topics
+
+    @property
+    def answered(self) -> frozenset[str]:
+        """The structures whose records also come of REST's answers: books' snapshots, and what fills gaps."""
+        filled = {
+            structure
+            for compiled in self.channels.values()
+            if any(past.path is not None for past in compiled.declaration.backfill.values())
+            for structure in compiled.structures
+        }
+        return frozenset({"order-book"} | filled)
 
     def names(self, market: Market) -> list[str]:
         """Return the channels of a market, by name."""
@@ -232,10 +244,26 @@ class Catalogue:
         """Return the encoded constants a channel's encoder wants of a stream."""
         values = {
             "option": choice.option,
-            "zone": choice.speed if choice.speed.startswith(("+", "-")) else "",
+            "zone": _zone(choice),
         }
         where = f"topics/streams/{compiled.channel}.yaml"
         return tuple(constant_bytes(values[name], target, where) for name, target in compiled.constants)
+
+    def history(self, chosen: ChosenStream) -> StreamHistory | str:
+        """Return where the past of a stream is to be had, or why nowhere."""
+        stream, choice = chosen.stream, chosen.choice
+        compiled = self.channel(stream.market, stream.channel)
+        return stream_history(compiled, stream, choice.option, _zone(choice))
+
+
+def _check_history(compiled: CompiledChannel) -> None:
+    """Compile what a channel declares of its past, so that a wrong declaration is told at the start."""
+    stream = Stream(compiled.market, compiled.channel, "", "BTCUSDT", "", 0.0, None)
+    stream_history(compiled, stream, "1m", "")
+
+
+def _zone(choice: Choice) -> str:
+    return choice.speed if choice.speed.startswith(("+", "-")) else ""
 
 
 def _name_pattern(pattern: str, on: OnMarket) -> re.Pattern[str]:
@@ -301,6 +329,7 @@ def catalogue() -> Catalogue:
                 if (market, name) in channels:
                     raise ContractError(f"topics/streams/{file}.yaml: {name} is declared twice for {market}")
                 channels[market, name] = compile_channel(name, declaration, market, schemas, file)
+                _check_history(channels[market, name])
     topics = _declared("topics/topics.yaml", contracts.text("topics/topics.yaml"), Topics)
     return Catalogue(channels, topics)
 

@@ -230,6 +230,17 @@ class Books(Section):
     """Share of the exchange's request weight per minute that may be spent on snapshots."""
 
 
+class Gaps(Section):
+    """Filling of gaps from REST."""
+
+    fill: bool = True
+    """Fill gaps; otherwise they are named only."""
+    weight_share: Annotated[float, Field(ge=0.01, le=0.6)] = 0.3
+    """Share of the exchange's request weight per minute that may be spent on it."""
+    attempts: Annotated[Whole, Field(ge=1, le=100)] = 5
+    """Requests for one gap that may fail before it is unrecoverable; waiting for request weight does not count."""
+
+
 class RetentionDays(Section):
     """Days that records are kept; without a value, what the topic catalogue says."""
 
@@ -343,6 +354,8 @@ class Settings(BaseSettings):
     """Least time between two records of one key on a state topic."""
     books: Books = Books()
     """Order books."""
+    gaps: Gaps = Gaps()
+    """Filling of gaps."""
     snapshot_interval_seconds: Annotated[Whole, Field(ge=1, le=86_400)] = 60
     """Time between two order book snapshots of one symbol."""
     markets_refresh_seconds: Annotated[Whole, Field(ge=10, le=86_400)] = 300

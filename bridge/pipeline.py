@@ -18,6 +18,7 @@ from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
 from bridge.core.conversions import micros
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
+from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
 from bridge.core.raw import raw_prefix, raw_value
@@ -47,7 +48,6 @@ class Counts:
     messages: Counter[tuple[Market, str]] = field(default_factory=Counter)
     message_bytes: Counter[tuple[Market, str]] = field(default_factory=Counter)
     gaps_found: int = 0
-    gaps_open: int = 0
     gap_events_recovered: int = 0
     dead_letters: int = 0
 
@@ -111,6 +111,8 @@ class Pipeline:
         self.counts = Counts()
         self.on_contract_info: Callable[[Market], None] | None = None
         self.on_book: Callable[[Stream, Happening], None] | None = None
+        self.gaps = GapFilling(self)
+        self.on_gap: Callable[[Stream], None] | None = None
 
     # Streams and instruments
 
@@ -129,6 +131,7 @@ class Pipeline:
                 self.instruments.get(stream.market) or Instruments(stream.market, ()),
                 self._hold,
                 book_of(stream, self._snapshot_interval),
+                self._catalogue.history(chosen),
             )
             if deriver.book is not None and stream.symbol is not None:
                 self._books.setdefault((stream.market, stream.symbol), []).append(deriver)
@@ -165,14 +168,15 @@ class Pipeline:
     def api_answer(
         self, market: Market, endpoint: str, received_at: int, body: bytes, kind: RawKind = "rest"
     ) -> int:
-        """Keep an answer of REST or the WebSocket API raw, hand it to the books it is for; return its number."""
+        """Keep an answer of REST or the WebSocket API raw, hand it to books and gaps; return its number."""
         number = self._api_number
         self._api_number = number + 1
         prefix = self._raw_prefix(market, "api", endpoint, None, 0, kind)
         self._raw(market, "api", endpoint.partition("?")[0].encode(), prefix, number, received_at, None, body)
+        self._waiting.expire(received_at)
+        self.gaps.answer(market, endpoint, received_at, number, body)
         request = depth_request(endpoint)
         if request is not None:
-            self._waiting.expire(received_at)
             for deriver in self._books.get((market, request.symbol), ()):
                 deriver.depth_answer(body, request.limit, received_at)
         return number
@@ -316,7 +320,9 @@ class Pipeline:
         if deriver is None or deriver.compiled.link is not None or deriver.compiled.candle is not None:
             return
         if since < until:
-            self._tell_gap(deriver, notices.dark_notice(deriver, since, until))
+            self.counts.gaps_found += 1
+            self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
+            self._send("gaps", notices.dark_notice(deriver, since, until))
 
     def _raw_prefix(
         self, market: Market, channel: str, stream: str, symbol: str | None, connection_id: int, kind: RawKind
@@ -373,7 +379,20 @@ class Pipeline:
 
     def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
         """Record a gap (:class:`bridge.core.derive.Outlets`)."""
-        self._tell_gap(deriver, notices.missing_notice(deriver, missing, item))
+        self.counts.gaps_found += 1
+        self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
+        if self.gaps.found(deriver, missing, item) and self.on_gap is not None:
+            self.on_gap(deriver.stream)
+
+    def gap(self, deriver: StreamDeriver, notice: Notice) -> None:
+        """Publish a gap record (:class:`bridge.core.gap_filling.GapOutlet`)."""
+        recovered = notice.record["recovered"]
+        if recovered:
+            stream = deriver.stream
+            self.counts.gap_events_recovered += recovered
+            metric = self._telemetry.metrics.gap_events_recovered_total
+            metric.labels(stream.market, stream.channel).inc(recovered)
+        self._send("gaps", notice)
 
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
         """Record a dead letter (:class:`bridge.core.derive.Outlets`)."""
@@ -411,12 +430,6 @@ class Pipeline:
                 epoch=self._writer.epoch, payload=value,
             )  # fmt: skip
             self._tell_dead_letter(letter)
-
-    def _tell_gap(self, deriver: StreamDeriver, notice: Notice) -> None:
-        self.counts.gaps_found += 1
-        self.counts.gaps_open += 1
-        self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
-        self._send("gaps", notice)
 
     def _tell_dead_letter(self, notice: Notice) -> None:
         self.counts.dead_letters += 1

@@ -73,6 +73,7 @@ class CompiledChannel:
         link: message → (previous id, last id) for ``contiguous`` and ``linked``; None for other rules.
         candle: message → (open time, close time, closed) for ``candle``.
         newest: message → the value that never goes back, for ``newest``.
+        message: the type of a message; attributes are ``f_<wire key>``.
         constants: which constants of the stream ``unify`` wants, in order (see :func:`constants_of`).
         source: the generated text.
     """
@@ -90,6 +91,7 @@ class CompiledChannel:
     link: Callable[[Any], tuple[int, int]] | None
     candle: Callable[[Any], tuple[int, int, bool]] | None
     newest: Callable[[Any], int | None] | None
+    message: Any
     constants: tuple[tuple[str, SchemaField], ...]
     source: str = field(repr=False)
 
@@ -144,6 +146,7 @@ class _Compiler:
             link=space.get("link"),
             candle=space.get("candle"),
             newest=space.get("newest"),
+            message=message,
             constants=tuple(self.constants),
             source=source,
         )

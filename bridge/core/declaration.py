@@ -89,6 +89,29 @@ class Record(Declared, frozen=True):
     time: str | None = None
 
 
+class Backfill(Declared, frozen=True):
+    """Where REST has the past of a channel on one market, and how to read it.
+
+    Attributes:
+        path: the endpoint; None where the past can't be had.
+        reason: why not.
+        by: how it is paged: ``fromId`` from an id on, ``startTime`` over a range of open times.
+        limit: most rows a page.
+        symbol: the query's name for what the stream is of.
+        params: the rest of the query, from the stream: ``option()``, ``zone()``, or ``=constant``.
+        fields: wire key of the message → where a row has it (its key, or its position), ``option()`` or
+            ``=constant``. The symbol is the stream's.
+    """
+
+    path: str | None = None
+    reason: str | None = None
+    by: Literal["fromId", "startTime"] = "fromId"
+    limit: int = 1000
+    symbol: str = "symbol"
+    params: dict[str, str] = {}
+    fields: dict[str, str | int] = {}
+
+
 class Channel(Declared, frozen=True):
     """One channel: one kind of Binance stream on the markets that have it.
 
@@ -101,6 +124,7 @@ class Channel(Declared, frozen=True):
         drop: wire key → value: messages that make no unified record though they count in the sequence.
         records: the unified records; none where the channel is kept raw only.
         refreshes_markets: a message means that exchangeInfo has changed.
+        backfill: by market, where what is missing can be had; a market left out has no such history.
     """
 
     summary: str
@@ -111,6 +135,7 @@ class Channel(Declared, frozen=True):
     drop: dict[str, str] = {}
     records: tuple[Record, ...] = ()
     refreshes_markets: bool = False
+    backfill: dict[Literal["spot", "usdm", "coinm"], Backfill] = {}
 
 
 class Topic(Declared, frozen=True):

@@ -16,6 +16,7 @@ from bridge.core.conversions import micros
 from bridge.core.sequence import Missing, Newest, Sequencer, sequencer
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import UnexpectedMessage
+from bridge.model import Header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bridge.core.book import Book
     from bridge.core.book_sync import BookSync, Happening
     from bridge.core.compile import CompiledChannel
+    from bridge.core.history import StreamHistory
     from bridge.core.instruments import Instrument, Instruments
     from bridge.core.schema import Schema
     from bridge.model import Lane, Market, Origin, Stream
@@ -131,8 +133,10 @@ class StreamDeriver:
         instruments: Instruments,
         hold: int,
         book: BookSync | None = None,
+        history: StreamHistory | str = "no history is declared",
     ) -> None:
         self.stream, self.compiled, self.writer, self.book = stream, compiled, writer, book
+        self.history = history
         on = compiled.declaration.markets[stream.market]
         self.rows = stream.symbol is None and on.rows
         self.by_pair = on.stream is not None and "{pair}" in on.stream and "{contract_type}" not in on.stream
@@ -213,13 +217,40 @@ class StreamDeriver:
                 f"symbol {self.compiled.symbol(message)!r} on the stream {self.stream.name}"
             )
         binding = self._bindings.get((item.connection_id, symbol)) or self._bind(item.connection_id, symbol)
-        for index, time, value in self.compiled.unify(
+        self._queue(item, message, binding, self.writer)
+
+    def _queue(self, item: Item, message: Any, binding: _Binding, writer: Writer) -> bool:
+        records = self.compiled.unify(
             message, binding.prefixes, item.stamp, binding.instrument, self._constants
-        ):
+        )
+        for index, time, value in records:
             at = event_milliseconds(time)
             binding.lanes[index].append(
-                item.received_at // 1000 if at is None else at, binding.key, value, self.writer.headers
+                item.received_at // 1000 if at is None else at, binding.key, value, writer.headers
             )
+        return bool(records)
+
+    def recovery(self, gap: str) -> Callable[[Item], bool]:
+        """Return what derives an event of the past that fills ``gap``, and says whether it made its record.
+
+        It goes out behind what came live meanwhile.
+        """
+        symbol = self.stream.symbol
+        assert symbol is not None, "streams of all symbols at once have no past"
+        writer = self.writer
+        if writer.origin == "live":
+            run = Header("run-id", f"gap:{gap}".encode())
+            writer = replace(writer, origin="backfill", headers=(*writer.headers, run))
+        binding = self._binding(0, symbol, writer)
+
+        def recover(item: Item) -> bool:
+            try:
+                return self._queue(item, item.message, binding, writer)
+            except (UnexpectedMessage, OverflowError) as error:
+                self._outlets.failed(self, Failure("unify", str(error), item))
+                return False
+
+        return recover
 
     def depth_answer(self, body: bytes, limit: int, at: int) -> None:
         """Take an answer of REST for the stream's book, received at ``at`` (microseconds)."""
@@ -268,20 +299,20 @@ class StreamDeriver:
         )
 
     def _bind(self, connection_id: int, symbol: str) -> _Binding:
-        table = self.instruments
-        instrument = table.pair(symbol) if self.by_pair else table.get(symbol)
-        key = instrument.symbol.encode()
-        structures = self.compiled.structures
-        binding = self._bindings[connection_id, symbol] = _Binding(
-            tuple(self._prefix(self._schemas[s], instrument, connection_id) for s in structures),
-            instrument,
-            key,
-            tuple(self._outlets.lane(s, key, self.compiled.channel) for s in structures),
-        )
+        binding = self._bindings[connection_id, symbol] = self._binding(connection_id, symbol, self.writer)
         return binding
 
-    def _prefix(self, schema: Schema, instrument: Instrument, connection_id: int) -> bytes:
-        return schema.header + envelope(schema, instrument, self.compiled.channel, self.writer, connection_id)
+    def _binding(self, connection_id: int, symbol: str, writer: Writer) -> _Binding:
+        table, channel = self.instruments, self.compiled.channel
+        instrument = table.pair(symbol) if self.by_pair else table.get(symbol)
+        key = instrument.symbol.encode()
+        schemas = [self._schemas[s] for s in self.compiled.structures]
+        return _Binding(
+            tuple(s.header + envelope(s, instrument, channel, writer, connection_id) for s in schemas),
+            instrument,
+            key,
+            tuple(self._outlets.lane(s.structure, key, channel) for s in schemas),
+        )
 
 
 class Waiting:

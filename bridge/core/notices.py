@@ -39,7 +39,14 @@ def missing_notice(deriver: StreamDeriver, missing: Missing, item: Item) -> Noti
 
 def dark_notice(deriver: StreamDeriver, since: int, until: int) -> Notice:
     """Return the gap of a stream without ids that no connection carried for a while (microseconds)."""
-    return _gap(deriver, None, None, since, until, "disconnected", None)
+    notice = _gap(deriver, None, None, since, until, "disconnected", None)
+    notice.record.update(status="unrecoverable", reason="the exchange keeps no history of it")
+    return notice
+
+
+def gap_id(market: Market, stream: str, first: int | None) -> str:
+    """Return what names a gap: market, stream, and first missing id or time (microseconds)."""
+    return f"{market}:{stream}:{first}"
 
 
 def _gap(
@@ -50,12 +57,12 @@ def _gap(
     symbol = deriver.instruments.get(stream.symbol).symbol if stream.symbol else stream.name
     at = item.received_at if item else end_time or 0
     record = {
-        "id": f"{stream.market}:{stream.name}:{start_time if first is None else first}",
+        "id": gap_id(stream.market, stream.name, start_time if first is None else first),
         "symbol": symbol, "market": stream.market, "exchangeSymbol": stream.symbol, "channel": stream.channel,
         "stream": stream.name, "firstSequence": first, "lastSequence": last, "startTime": start_time,
         "endTime": end_time, "detectedAt": at, "cause": cause, "status": "open", "recovered": 0, "source": None,
         "connectionId": item.connection_id if item else None, "connectionSequence": item.number if item else None,
-        "writerEpoch": deriver.writer.epoch,
+        "writerEpoch": deriver.writer.epoch, "reason": None,
     }  # fmt: skip
     return Notice("gap", symbol.encode(), at, record)
 

@@ -282,8 +282,8 @@ class _Job:
             if market in self.request.markets and self.structures & set(compiled.structures)
         ]
         answers = [self.source.raw(market, API) for market in self.request.markets]
-        if "order-book" not in self.structures:
-            answers = []  # only snapshots of books begin with REST's
+        if self.structures.isdisjoint(self.catalogue.answered):
+            answers = []
         async with kafka_topics.Cluster(self.settings) as cluster:
             found = await cluster.shapes([*names, *answers])
         if found.keys().isdisjoint(names) and "market" not in self.structures:

@@ -10,6 +10,7 @@ from bridge import __version__
 from bridge.core import notices
 from bridge.core.book_sync import book_of, depth_request
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
+from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import InstrumentHistory, Instruments
 from bridge.core.market_records import market_records
 from bridge.core.schema import encode
@@ -88,6 +89,7 @@ class Rederiver:
         self._headers = (Header("version", __version__.encode()), Header("run-id", run_id.encode()))
         self._derivers: dict[tuple[Market, str], StreamDeriver | None] = {}
         self._waiting = Waiting()
+        self._gaps = GapFilling(self)
         self.muted = False
         self.records = 0
 
@@ -115,7 +117,11 @@ class Rederiver:
         self._waiting.note(deriver)
 
     def _answer(self, raw: RawRecord) -> None:
-        """Give an answer of REST to the books it was asked for."""
+        """Give an answer of REST to the gaps and books it was asked for."""
+        deriver = self._gaps.asked(raw.market, raw.stream)
+        if deriver is not None:
+            self._current(deriver, raw)
+            self._gaps.answer(raw.market, raw.stream, raw.received_at, raw.number, raw.payload)
         request = depth_request(raw.stream)
         if request is not None:
             for deriver in self._books.get((raw.market, request.symbol), ()):
@@ -160,7 +166,7 @@ class Rederiver:
         deriver = StreamDeriver(
             stream, compiled, self._catalogue.constants(compiled, chosen.choice), self._schemas, self,
             Writer("replay", raw.epoch, self._headers), self._table(raw), self._hold,
-            book_of(stream, self._snapshot_interval),
+            book_of(stream, self._snapshot_interval), self._catalogue.history(chosen),
         )  # fmt: skip
         if deriver.book is not None and stream.symbol is not None:
             self._books.setdefault((raw.market, stream.symbol), []).append(deriver)
@@ -189,7 +195,11 @@ class Rederiver:
 
     def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
         """Record a gap (:class:`bridge.core.derive.Outlets`)."""
-        self._send("gaps", notices.missing_notice(deriver, missing, item))
+        self._gaps.found(deriver, missing, item)
+
+    def gap(self, deriver: StreamDeriver, notice: notices.Notice) -> None:  # noqa: ARG002 - the port's
+        """Record a gap (:class:`bridge.core.gap_filling.GapOutlet`)."""
+        self._send("gaps", notice)
 
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
         """Record a dead letter (:class:`bridge.core.derive.Outlets`)."""

@@ -174,7 +174,8 @@ class FundingRate(Envelope, frozen=True, gc=False):
 class Gap(Record, frozen=True, gc=False):
     """A stretch of a stream that is missing.
 
-    Exactly one record names each missing event; a later record with the same id tells its end.
+    Of the newest records of each id, exactly one names each missing event: a later record with the same id
+    replaces the earlier, and may cover less where parts of a stretch fare differently.
 
     Attributes:
         id: Identity of the gap: market, stream and first missing id or time.
@@ -190,12 +191,14 @@ class Gap(Record, frozen=True, gc=False):
         detectedAt: receivedAt of the message that showed it. Microseconds.
         cause: sequence: ids are missing; disconnected, overflow, restart: no connection delivered the
             stream in the stretch.
-        status: open until it is filled or known to be unrecoverable.
+        status: open until it is filled or known to be unrecoverable; unrecoverable at once where the
+            exchange keeps no history.
         recovered: How many events were recovered.
-        source: Where from.
+        source: Where from: path of the endpoint.
         connectionId: Connection that showed it.
         connectionSequence: Message that showed it.
         writerEpoch: See ``avro/``.
+        reason: Why it is unrecoverable.
     """
 
     structure: ClassVar[str] = "gap"
@@ -219,6 +222,7 @@ class Gap(Record, frozen=True, gc=False):
     connectionId: int | None
     connectionSequence: int | None
     writerEpoch: int
+    reason: str | None
 
 
 class Lifecycle(Record, frozen=True, gc=False):

@@ -288,9 +288,8 @@ def test_records_say_what_the_message_says(market: Market, name: str, data: st.D
         schema = schemas()[structure]
         assert structure == compiled.structures[index]
         declared = compiled.declaration.records[index]
-        assert time == (
-            None if (key := declared.time or maps[index].get("timestamp")) is None else _at(message, key)
-        )
+        keys = (declared.time or maps[index].get("timestamp") or "").split(" | ")
+        assert time == next((at for key in keys if key and (at := _at(message, key))), None)
         for field in schema.fields:
             if (expression := maps[index].get(field.name)) is not None:
                 if expression in {"option()", "zone()"}:

@@ -307,7 +307,7 @@ def test_missing_ids_make_one_gap_record() -> None:
     assert wanted.items() <= gap.record.items()
     assert gap.key == b"BTC/USDT"
     assert [r["sequence"] for r in bench.records("unified", "trade")] == [1, 2, 6]
-    assert bench.pipe.counts.gaps_found == bench.pipe.counts.gaps_open == 1
+    assert bench.pipe.counts.gaps_found == bench.pipe.gaps.open == 1
 
 
 def test_late_message_within_the_hold_time_is_no_gap() -> None:
