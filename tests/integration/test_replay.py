@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kafka
 
-RUN_SECONDS = 14.0
+RUN_SECONDS = 10.0
 FAULTS: tuple[dict[str, Any], ...] = (
-    {"every": 0.7, "until": 12, "fault": "skip", "stream": "*@aggTrade", "count": 2},
-    {"every": 0.9, "until": 12, "fault": "skip", "stream": "*@depth@100ms", "count": 2},
-    {"every": 0.5, "until": 12, "fault": "reorder", "stream": "*@aggTrade", "count": 3, "seconds": 1},
-    {"every": 0.6, "until": 12, "fault": "reorder", "stream": "*@depth@100ms", "count": 2, "seconds": 1},
-    {"every": 0.4, "until": 12, "fault": "duplicate", "count": 5},
-    {"every": 2.0, "until": 12, "fault": "garbage", "market": "spot", "kind": "truncated", "count": "all"},
+    {"every": 0.7, "until": 8.5, "fault": "skip", "stream": "*@aggTrade", "count": 2},
+    {"every": 0.9, "until": 8.5, "fault": "skip", "stream": "*@depth@100ms", "count": 2},
+    {"every": 0.5, "until": 8.5, "fault": "reorder", "stream": "*@aggTrade", "count": 3, "seconds": 1},
+    {"every": 0.6, "until": 8.5, "fault": "reorder", "stream": "*@depth@100ms", "count": 2, "seconds": 1},
+    {"every": 0.4, "until": 8.5, "fault": "duplicate", "count": 5},
+    {"every": 2.0, "until": 8.5, "fault": "garbage", "market": "spot", "kind": "truncated", "count": "all"},
     {"at": 3, "fault": "stall", "count": "all", "seconds": 1},
-    {"at": 6, "fault": "drop", "count": "all"},
+    {"at": 5.5, "fault": "drop", "count": "all"},
 )
 
 

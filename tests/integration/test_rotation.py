@@ -20,7 +20,7 @@ pytestmark = pytest.mark.kafka
 
 
 def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(cluster: LocalKafka, tmp_path: Path) -> None:
-    """Every connection is replaced twice; unified topics hold each event once and in order, gaps holds nothing."""
+    """Every connection is replaced; unified topics hold each event once and in order, gaps holds nothing."""
     truth = tmp_path / "truth.jsonl"
     since = ends(cluster.bootstrap_servers, "testnet")
     with simulator(tmp_path, "--symbols", "4", "--rate", "400", "--ground-truth", str(truth)) as exchange:
@@ -41,8 +41,6 @@ def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(cluster: LocalKaf
             until(running.ready, "the bridge is ready")
             first = {c["id"] for c in running.connections()}
             until(lambda: not first & {c["id"] for c in running.connections()}, "all are replaced", 60)
-            second = {c["id"] for c in running.connections()}
-            until(lambda: not second & {c["id"] for c in running.connections()}, "all are replaced again", 60)
             exchange.stop_market()
             until(lambda: not any(c["backlog_bytes"] for c in exchange.state()["connections"]), "all is sent")
             running.terminate()
@@ -51,9 +49,9 @@ def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(cluster: LocalKaf
     found = account(Truth.read(truth), evidence)
     assert not found.problems, str(found)
     assert [g["stream"] for g in evidence.gaps] == []
-    assert found.published + found.outside == found.events > 3_000
+    assert found.published + found.outside == found.events > 2_000
     events = Counter(e["event"] for e in evidence.lifecycle)
-    assert events["connection.rotating"] >= len(first) + len(second)
+    assert events["connection.rotating"] >= len(first) > 3
     assert events["connection.retrying"] == 0
     for told in evidence.lifecycle:
         if told["event"] == "connection.rotating":
