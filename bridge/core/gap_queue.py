@@ -1,7 +1,9 @@
 """Which stream's past to ask for next, and when, within a share of the request weight. Pure.
 
-Times are seconds since the epoch: the exchange counts weight by calendar minutes. One page of a stream at a time;
-the stream whose turn was longest ago comes first, so that a long gap does not hold up short ones.
+One page of a stream at a time; the stream whose turn was longest ago comes first, so that a long gap does not hold up
+short ones. What the whole IP used and whether it is refused for a while, the REST client's
+:class:`~bridge.core.weight.WeightBudget` knows from the exchange's headers; this queue keeps gaps to their share.
+Times are seconds of any clock.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
     from bridge.core.weight import Family
     from bridge.model import Market
 
-_WINDOW_SECONDS = 60
-#: After the turn of the minute, for clocks that differ.
-_MARGIN_SECONDS = 0.5
+#: Of the share, what may be spent at once; the rest comes back evenly over the minute. The longer the wait, the more
+#: gaps of a stream share a page.
+_AT_HAND = 0.25
 #: History lags behind the stream, by little as a rule.
 _LAG_SECONDS = 1.0
 _ERROR_SECONDS = 5.0
@@ -74,7 +76,7 @@ class GapQueue:
         self._share, self._attempts, self._gaps = weight_share, attempts, gaps
         self._wants: dict[GapKey, _Want] = {}
         self._turn = 0
-        self._window: dict[Family, tuple[int, int]] = {}
+        self._spent: dict[Family, tuple[float, float]] = {}
         self._held_until: dict[Family, float] = {}
         self.limits: dict[Family, int] = dict(WEIGHT_PER_MINUTE)
 
@@ -133,8 +135,8 @@ class GapQueue:
             ready_at = max(want.not_before, self._room_at(key.market, now, weight))
             if ready_at <= now:
                 want.asking = True
-                window, used = self._spent(family(key.market), now)
-                self._window[family(key.market)] = window, used + weight
+                at, spent = self._spent[family(key.market)]
+                self._spent[family(key.market)] = at, spent + weight
                 return Ask(key, gaps.history.path, query, page)
             soonest = ready_at if soonest is None else min(soonest, ready_at)
         return None if soonest is None else soonest - now
@@ -143,17 +145,14 @@ class GapQueue:
         self._turn += 1
         return self._turn
 
-    def _spent(self, whose: Family, now: float) -> tuple[int, int]:
-        window = int(now // _WINDOW_SECONDS)
-        known, used = self._window.get(whose, (window, 0))
-        return (window, used) if known == window else (window, 0)
-
     def _room_at(self, market: Market, now: float, weight: int) -> float:
-        """Return when there is room for a request: now, or the next minute."""
+        """Return when there is room for a request."""
         whose = family(market)
-        held = self._held_until.get(whose, 0.0)
-        window, used = self._spent(whose, now)
-        # A request heavier than the whole share still gets its turn, alone in a minute.
-        if used and used + weight > self.limits[whose] * self._share:
-            return max(held, (window + 1) * _WINDOW_SECONDS + _MARGIN_SECONDS)
-        return held
+        share = self.limits[whose] * self._share
+        most, per_second = share * _AT_HAND, share * (1 - _AT_HAND) / 60
+        at, spent = self._spent.get(whose, (now, 0.0))
+        spent = max(0.0, spent - max(0.0, now - at) * per_second)
+        self._spent[whose] = now, spent
+        # A request heavier than what is ever at hand still gets its turn, when nothing is spent.
+        wait = max(0.0, spent + min(weight, most) - most) / per_second
+        return max(self._held_until.get(whose, 0.0), now + wait)

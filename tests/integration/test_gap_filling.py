@@ -37,7 +37,13 @@ SUBSCRIPTIONS = [
     {"market": "usdm", "symbols": "*", "channels": ["agg-trade", "trade"]},
     {"market": "coinm", "symbols": "*", "channels": ["agg-trade"]},
 ]
-FILLED = {("spot", "agg-trade"), ("spot", "trade"), ("spot", "kline"), ("usdm", "agg-trade"), ("coinm", "agg-trade")}
+FILLED = {
+    ("spot", "agg-trade"),
+    ("spot", "trade"),
+    ("spot", "kline"),
+    ("usdm", "agg-trade"),
+    ("coinm", "agg-trade"),
+}
 
 
 def test_what_was_lost_is_in_the_topics_once(tmp_path: Path) -> None:
@@ -57,11 +63,12 @@ def test_what_was_lost_is_in_the_topics_once(tmp_path: Path) -> None:
             exchange.faults(*FAULTS)
             began = time.monotonic()
             until(lambda: time.monotonic() - began > RUN_SECONDS, "the run is over", RUN_SECONDS + 5)
-            until(lambda: running.status()["gaps"]["open"] == 0, "no gap is open")
+            until(lambda: running.status()["gaps"]["open"] == 0, "no gap is open", 60)
             status = running.status()["gaps"]
             exchange.stop_market()
             until(
-                lambda: not any(c["backlog_bytes"] for c in exchange.state()["connections"]), "the exchange sent all"
+                lambda: not any(c["backlog_bytes"] for c in exchange.state()["connections"]),
+                "the exchange sent all",
             )
             until(running.drained, "everything is published")
             running.terminate()
@@ -77,7 +84,9 @@ def test_what_was_lost_is_in_the_topics_once(tmp_path: Path) -> None:
         ("spot", "depth"),
         ("usdm", "trade"),
     }
-    backfilled = [one for topic, stored in topics.items() if ".unified." in topic for one in stored if _filled(one)]
+    backfilled = [
+        one for topic, stored in topics.items() if ".unified." in topic for one in stored if _filled(one)
+    ]
     assert len(backfilled) == sum(gap["recovered"] for gap in ended) == status["recovered"] > 50
     assert told.recovered <= len(backfilled)  # rows that are no event of a stream (candles without a trade)
     ids = {gap["id"] for gap in ended}
