@@ -4,7 +4,7 @@
 #                     LIVE=1 reads Binance instead of the simulator, DEMO_ARGS go to `binance-bridge demo`
 #   make test         all tests but the slow fault suite; PYTEST_ARGS go to pytest
 #   make test-faults  the fault suite: kills, stalls and broken networks
-#   make soak         the operational soak check; SOAK_ARGS go to `binance-bridge check soak`
+#   make soak         the fault suite's ground-truth run for SOAK_SECONDS (half an hour)
 #   make lint         ruff, both the linter and the formatter's check
 #   make types        mypy, strict
 #   make helm-test    the chart: lint and unit tests
@@ -14,6 +14,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+SOAK_SECONDS ?= 1800
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -32,8 +33,8 @@ test: $(VENV)/.stamp-test
 test-faults: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
 
-soak: $(VENV)/.stamp-run
-	$(BIN)/binance-bridge check soak $(SOAK_ARGS)
+soak: $(VENV)/.stamp-test
+	BRIDGE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m faults tests/faults/test_ground_truth.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
