@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge import contracts, reference
 from bridge.catalogue import Catalogue, TopicNames, catalogue, select
-from bridge.core.declaration import Channel, OnMarket, Record, Sequence, Topic
+from bridge.core.declaration import Backfill, Channel, OnMarket, Record, Sequence, Topic
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.errors import ConfigError, ContractError
 from bridge.model import MARKETS, Market
@@ -369,7 +369,7 @@ def test_unknown_table_is_an_error() -> None:
         reference.current("<!-- table: fieldz trade -->\n<!-- end -->")
 
 
-@pytest.mark.parametrize("type_", [Channel, OnMarket, Sequence, Record, Topic])
+@pytest.mark.parametrize("type_", [Channel, OnMarket, Sequence, Backfill, Record, Topic])
 def test_every_key_of_the_declarations_is_explained(type_: type) -> None:
     """topics/README.md names each key and each sequence rule."""
     page = (ROOT / "topics/README.md").read_text(encoding="utf-8")

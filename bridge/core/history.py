@@ -216,7 +216,8 @@ def _message(
         for path, value in constants:
             _set(tree, path, value)
         for path, place in places:
-            _set(tree, path, row[place])
+            if isinstance(place, int) or place in row:
+                _set(tree, path, row[place])
         return msgspec.convert(tree, compiled.message)
 
     return message
