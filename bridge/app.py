@@ -19,7 +19,7 @@ from bridge.binance.hosts import hosts_of
 from bridge.binance.pool import ConnectionPool, attempt_budget
 from bridge.binance.rest import RestClient
 from bridge.binance.transport import ABNORMAL
-from bridge.books import Books
+from bridge.books import Books, require_one_speed
 from bridge.catalogue import TopicNames, catalogue
 from bridge.config import kafka_settings, require_runnable, set_aside
 from bridge.core.connection_settings import ConnectionSettings
@@ -243,7 +243,9 @@ class Bridge:
                 raise ConfigError(f"subscriptions[{index}]: {error}") from None
             for one in streams:
                 chosen.setdefault(market, {}).setdefault(one.stream.name, one)
-        return {market: list(streams.values()) for market, streams in chosen.items()}
+        for market, found in chosen.items():
+            require_one_speed(market, (one.stream for one in found.values()))
+        return {market: list(found.values()) for market, found in chosen.items()}
 
     async def _first_instruments(self, market: Market) -> Instruments:
         """Ask until the exchange answers: a bridge that starts during its maintenance waits."""

@@ -12,20 +12,35 @@ import time
 from typing import TYPE_CHECKING
 
 from bridge.core.book_queue import DEPTH_PATH, Ask, BookKey, BookQueue
-from bridge.core.book_sync import Happening, Synced, Wanted
-from bridge.errors import RateLimited, SourceError
+from bridge.core.book_sync import CHANNEL, Happening, Synced, Wanted
+from bridge.errors import ConfigError, RateLimited, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from bridge.binance.rest import RestClient
-    from bridge.model import Stream
+    from bridge.model import Market, Stream
 
 log = logging.getLogger("bridge")
 
 _AT_ONCE = 6
 _TELL_SECONDS = 30.0
 _FIRST_TELL_SECONDS = 1.0
+
+
+def require_one_speed(market: Market, streams: Iterable[Stream]) -> None:
+    """Refuse two speeds of one symbol's changes: each is a chain of its own, and one key cannot hold both.
+
+    Raises:
+        ConfigError: names the streams.
+    """
+    known: dict[str | None, str] = {}
+    for stream in streams:
+        if stream.channel == CHANNEL and known.setdefault(stream.symbol, stream.name) != stream.name:
+            raise ConfigError(
+                f"{market}: {known[stream.symbol]} and {stream.name} are both subscribed to, and consumers could not "
+                "tell their changes apart; keep one speed of depth for a symbol"
+            )
 
 
 class Books:
