@@ -389,7 +389,9 @@ class Bridge:
                 del self.trouble[key]
         else:
             self.trouble["kafka", topic] = text
-        log.warning("kafka: %s %s", kind, f"{topic}: {text}" if topic else text)
+        # Topics just made have no leader for a moment: every start would warn of it.
+        level = logging.INFO if kind in {"no-leader", "recovered"} else logging.WARNING
+        log.log(level, "kafka: %s %s", kind, f"{topic}: {text}" if topic else text)
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:
