@@ -15,7 +15,9 @@
     │   ├── KafkaUnavailable    no broker answers
     │   ├── TopicMismatch       a topic is missing or not as the catalogue says
     │   └── DeliveryFailed      records that could not be delivered in the time given
-    └── DecodeError          bytes read from Kafka are not a record we know
+    ├── DecodeError          bytes read from Kafka are not a record we know
+    ├── NotInSync            a live order book that is not proven to be the exchange's was read
+    └── BookTooThin          an order book holds less than an amount to fill
 
 A message names the culprit and the mend. None carries a credential, a signature or a signed URL.
 """
@@ -99,3 +101,11 @@ class DeliveryFailed(SinkError):  # noqa: N818
 
 class DecodeError(BridgeError):
     """Bytes read from Kafka are not a record this version knows."""
+
+
+class NotInSync(BridgeError):  # noqa: N818
+    """A live order book was read that is not proven to be the exchange's; says why and what heals it."""
+
+
+class BookTooThin(BridgeError):  # noqa: N818
+    """An order book holds less than the amount to fill; says how much there is."""

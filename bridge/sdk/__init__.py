@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bridge.sdk.book import Cost, Depth, LiveBook
+from bridge.sdk.book_state import Change
 from bridge.sdk.client import Client, Structure
 from bridge.sdk.reading import GapMarker, Records
 from bridge.sdk.record import Record
@@ -44,8 +46,11 @@ if TYPE_CHECKING:
 __all__ = [
     "BidAsk",
     "CaughtUp",
+    "Change",
     "Client",
+    "Cost",
     "DeadLetter",
+    "Depth",
     "FundingRate",
     "Gap",
     "GapMarker",
@@ -53,6 +58,7 @@ __all__ = [
     "Level",
     "Lifecycle",
     "Liquidation",
+    "LiveBook",
     "MarkPrice",
     "Ohlcv",
     "OrderBook",

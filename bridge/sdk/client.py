@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVa
 from bridge.errors import UsageError
 from bridge.schema import structure as schema_of
 from bridge.sdk import records as r
+from bridge.sdk.book import LiveBook
+from bridge.sdk.book_feed import Books
 from bridge.sdk.reading import Filter, GapMarker, Records, channels_of, decoder
 from bridge.sdk.record import Record
 from bridge.sdk.source import CaughtUp, Request
@@ -135,6 +137,7 @@ class Client:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._readings: set[Reading] = set()
         self._closing: set[asyncio.Future[None]] = set()
+        self._books: Books | None = None
 
     @property
     def topics(self) -> Topics:
@@ -292,6 +295,49 @@ class Client:
         """Wait for the next mark price of ``symbol``; TimeoutError after ``timeout`` seconds."""
         return await self.mark_prices.next(symbol, timeout=timeout, market=market)
 
+    async def order_book(
+        self,
+        symbol: str,
+        *,
+        market: Market | None = None,
+        timeout: float | None = 30,
+        snapshot_interval: float = 60,
+        stale_ok: bool = False,
+    ) -> LiveBook:
+        """Return a live order book, in sync, which is kept current in the background.
+
+        It starts from the newest whole snapshot there is, or waits for the next one. Where the book can't be
+        proven to be the exchange's any more it says so until the next snapshot; see :class:`LiveBook`.
+
+        Args:
+            symbol: unified symbol (``BTC/USDT``), or the exchange's own (``BTCUSDT``) together with ``market``.
+            market: ``spot``, ``usdm`` or ``coinm``.
+            timeout: seconds that it may take; None is without a limit.
+            snapshot_interval: the bridge's ``snapshot_interval_seconds``: how far to look back at first, and how
+                long the book believes in silence (2½ intervals).
+            stale_ok: let levels be read while the book is not in sync.
+
+        Raises:
+            TimeoutError: it was not in sync in time; says what was found and what would help.
+            TopicMismatch: the topic does not exist.
+            KafkaUnavailable: no broker answers.
+            UsageError: an argument can't be understood.
+        """
+        if not symbol:
+            raise UsageError("symbol is empty; give one symbol")
+        if market is not None:
+            check_market(market)
+        elif "/" not in symbol:
+            raise UsageError(
+                f"several markets may have {symbol!r}; add market, or give the unified symbol (BTC/USDT)"
+            )
+        if snapshot_interval <= 0:
+            raise UsageError(f"snapshot_interval is {snapshot_interval:g}; give seconds above 0")
+        if self._books is None:
+            self._books = Books(self._source, self._topics, self._decoder)
+        followed = await self._books.follow(symbol, market, timeout=timeout, interval=snapshot_interval)
+        return LiveBook(followed, stale_ok=stale_ok)
+
     def _records(self, request: Request, filter_: Filter, *, markers: bool = False) -> Records[Any]:
         for name, when in (("start", request.start), ("end", request.end)):
             if when is not None:
@@ -314,7 +360,10 @@ class Client:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        """Stop every reading and close the connections."""
+        """Stop every reading, end every book and close the connections."""
+        if self._books is not None:
+            await self._books.aclose()
+            self._books = None
         while self._readings:
             await self._readings.pop().close()
         await asyncio.gather(*self._closing)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from bridge.errors import ConfigError, TopicMismatch, UsageError
+from bridge.kafka.partitioner import partition_for
 from bridge.kafka.reader import DISORDER_MS, PartitionReader, partitions_for
 from bridge.kafka.settings import KafkaSettings
 from bridge.sdk.source import CaughtUp, Fetched
 from bridge.sdk.times import milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aiokafka import TopicPartition
 
@@ -57,10 +58,20 @@ class KafkaSource:
 
     def __init__(self, settings: KafkaSettings, timeout: float = 10) -> None:
         self._settings, self._timeout = settings, timeout
+        self._counts: dict[str, int] = {}
+        self._counting = asyncio.Lock()
 
     def read(self, request: Request) -> KafkaReading:
         """Return a reading, not yet open."""
         return KafkaReading(self._settings, request, self._timeout)
+
+    async def partition(self, topic: str, key: bytes) -> int:
+        """Return the partition of a key; see :meth:`bridge.sdk.source.Source.partition`."""
+        async with self._counting:
+            if topic not in self._counts:
+                places = await _places(self._settings, {topic: None}, self._timeout)
+                self._counts[topic] = len(places)
+        return partition_for(key, self._counts[topic])
 
     async def close(self) -> None:
         """Nothing is shared between readings."""
@@ -100,16 +111,9 @@ class KafkaReading:
             end = self._stop(self._end_ms)
         if request.start is None and end != "never":
             raise UsageError("there is an end but no start, which would be now; give one, 'earliest' perhaps")
-        try:
-            self._places = await partitions_for(
-                self._settings, dict.fromkeys(request.topics, request.keys), timeout=self._timeout
-            )
-        except TopicMismatch as error:
-            raise TopicMismatch(
-                f"{error} at {self._settings.bootstrap_servers}. A bridge makes the topics of its subscriptions "
-                "when it starts (create_topics: true), or `binance-bridge topics apply` does; or is the environment "
-                "another?"
-            ) from None
+        self._places = await _places(
+            self._settings, dict.fromkeys(request.topics, request.keys), self._timeout
+        )
         reader = await self._reader_of(start, end).__aenter__()
         self._next = dict(reader.positions)
         self._task = asyncio.create_task(
@@ -186,6 +190,18 @@ class KafkaReading:
             if wanted:
                 await self._queue.put(wanted)
             self._next[place] = records[-1].offset + 1
+
+
+async def _places(
+    settings: KafkaSettings, topics: Mapping[str, Iterable[bytes] | None], timeout: float
+) -> list[TopicPartition]:
+    try:
+        return await partitions_for(settings, topics, timeout=timeout)
+    except TopicMismatch as error:
+        raise TopicMismatch(
+            f"{error} at {settings.bootstrap_servers}. A bridge makes the topics of its subscriptions when it "
+            "starts (create_topics: true), or `binance-bridge topics apply` does; or is the environment another?"
+        ) from None
 
 
 def _now() -> int:

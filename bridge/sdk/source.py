@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from bridge.sdk.times import When
 
@@ -50,7 +51,8 @@ class Request:
 
     Attributes:
         topics: the topics; all must exist.
-        keys: the record keys wanted; only partitions that can hold them are read. None means all.
+        keys: the record keys wanted; only partitions that can hold them are read. None means all. The owner may
+            add keys later that lie in the partitions read already.
         start: from when on, or None for live from now.
         end: up to when (exclusive), ``"now"`` for what is there already, or None for going on live.
         late: milliseconds: how much later than its own time a record may have been written and still be found
@@ -58,7 +60,7 @@ class Request:
     """
 
     topics: tuple[str, ...]
-    keys: frozenset[bytes] | None = None
+    keys: AbstractSet[bytes] | None = None
     start: When | None = None
     end: When | None = None
     late: int | None = 3_600_000
@@ -89,6 +91,14 @@ class Source(Protocol):
 
     def read(self, request: Request) -> Reading:
         """Return a reading, not yet open."""
+
+    async def partition(self, topic: str, key: bytes) -> int:
+        """Return the partition of a key.
+
+        Raises:
+            TopicMismatch: the topic does not exist.
+            KafkaUnavailable: no broker answers.
+        """
 
     async def close(self) -> None:
         """Let go of everything."""

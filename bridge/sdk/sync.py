@@ -22,13 +22,17 @@ from bridge import sdk
 from bridge.sdk.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
+    from decimal import Decimal
     from types import TracebackType
 
     from bridge.model import Environment, Market
     from bridge.sdk import records as r
+    from bridge.sdk.book import Cost, Depth, Exact, Side
+    from bridge.sdk.book_state import Change, Seen
     from bridge.sdk.client import Symbols
     from bridge.sdk.reading import GapMarker
+    from bridge.sdk.shapes import Number
     from bridge.sdk.source import CaughtUp
     from bridge.sdk.times import When
 
@@ -117,6 +121,152 @@ class Structure(Generic[R]):
         return self._loop.run(self._structure.next(symbol, timeout=timeout, market=market, channel=channel))
 
 
+class LiveBook:
+    """A live order book; see :class:`bridge.sdk.LiveBook`. Each view is taken between two changes, never amid one."""
+
+    def __init__(self, book: sdk.LiveBook, loop: _Loop) -> None:
+        self._book, self._loop = book, loop
+
+    def __repr__(self) -> str:
+        return repr(self._book)
+
+    @property
+    def symbol(self) -> str:
+        """Unified symbol."""
+        return self._book.symbol
+
+    @property
+    def market(self) -> str | None:
+        """Its market."""
+        return self._book.market
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether the levels are proven to be the exchange's, as of :attr:`sequence`."""
+        return self._book.in_sync
+
+    @property
+    def reason(self) -> str | None:
+        """Why the book is not in sync; None while it is."""
+        return self._book.reason
+
+    @property
+    def stale_ok(self) -> bool:
+        """Whether levels may be read while the book is not in sync."""
+        return self._book.stale_ok
+
+    @stale_ok.setter
+    def stale_ok(self, value: bool) -> None:
+        self._book.stale_ok = value
+
+    @property
+    def sequence(self) -> int | None:
+        """Update id of the last change applied."""
+        return self._book.sequence
+
+    @property
+    def timestamp(self) -> int | None:
+        """The exchange's time of the last change, microseconds."""
+        return self._book.timestamp
+
+    @property
+    def receivedAt(self) -> int | None:  # noqa: N802 - the records' own name
+        """When the bridge received the last change, microseconds."""
+        return self._book.receivedAt
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since then, by this machine's clock."""
+        return self._book.age
+
+    @property
+    def seen(self) -> Seen:
+        """What was read of the symbol, in numbers."""
+        return self._book.seen
+
+    @property
+    def version(self) -> int:
+        """Grows with every change; see :meth:`changed`."""
+        return self._book.version
+
+    @property
+    def best_bid(self) -> r.Level | None:
+        """The highest bid; None where there are none."""
+        return self._loop.read(lambda: self._book.best_bid)
+
+    @property
+    def best_ask(self) -> r.Level | None:
+        """The lowest ask; None where there are none."""
+        return self._loop.read(lambda: self._book.best_ask)
+
+    @property
+    def mid(self) -> Decimal | None:
+        """Half way between best bid and best ask, exact; None where a side is empty."""
+        return self._loop.read(lambda: self._book.mid)
+
+    @property
+    def spread(self) -> Decimal | None:
+        """Best ask less best bid, exact; None where a side is empty."""
+        return self._loop.read(lambda: self._book.spread)
+
+    @property
+    def microprice(self) -> Decimal | None:
+        """The mid weighted by the amounts of the other side; None where a side is empty."""
+        return self._loop.read(lambda: self._book.microprice)
+
+    def bids(self, limit: int | None = None, *, stale_ok: bool = False) -> tuple[r.Level, ...]:
+        """Return the best bids, best first; None is all of them."""
+        return self._loop.read(lambda: self._book.bids(limit, stale_ok=stale_ok))
+
+    def asks(self, limit: int | None = None, *, stale_ok: bool = False) -> tuple[r.Level, ...]:
+        """Return the best asks, best first; None is all of them."""
+        return self._loop.read(lambda: self._book.asks(limit, stale_ok=stale_ok))
+
+    def depth(self, low: Exact | None = None, high: Exact | None = None, *, stale_ok: bool = False) -> Depth:
+        """Return the levels with prices from ``low`` to ``high``, both included; None is without a bound."""
+        return self._loop.read(lambda: self._book.depth(low, high, stale_ok=stale_ok))
+
+    def cost(self, side: Side, amount: Exact, *, stale_ok: bool = False) -> Cost:
+        """Return what an order of ``amount`` would cost; see :meth:`bridge.sdk.LiveBook.cost`."""
+        return self._loop.read(lambda: self._book.cost(side, amount, stale_ok=stale_ok))
+
+    def as_ccxt(
+        self, limit: int | None = None, number: Number = float, *, stale_ok: bool = False
+    ) -> dict[str, Any]:
+        """Return CCXT's OrderBook; see :meth:`bridge.sdk.LiveBook.as_ccxt`."""
+        return self._loop.read(lambda: self._book.as_ccxt(limit, number, stale_ok=stale_ok))
+
+    def changed(self, since: int | None = None, *, timeout: float | None = None) -> int:
+        """Wait for a change and return the version then; TimeoutError after ``timeout`` seconds."""
+
+        async def wait() -> int:
+            async with asyncio.timeout(timeout):
+                return await self._book.changed(since)
+
+        return self._loop.run(wait())
+
+    def updates(self) -> Iterator[Change]:
+        """Return an iterator of the changes from now on; it ends with the book."""
+        updates = self._loop.read(self._book.updates)
+
+        async def following() -> Change | None:
+            return await anext(updates, None)
+
+        return iter(lambda: self._loop.run(following()), None)
+
+    def close(self) -> None:
+        """Stop following the book."""
+        self._loop.run(self._book.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Client:
     """Reads what one bridge environment publishes; see :class:`bridge.sdk.Client`."""
 
@@ -198,8 +348,25 @@ class Client:
         """Wait for the next ticker of ``symbol``; TimeoutError after ``timeout`` seconds."""
         return self.tickers.next(symbol, timeout=timeout, market=market)
 
+    def order_book(
+        self,
+        symbol: str,
+        *,
+        market: Market | None = None,
+        timeout: float | None = 30,
+        snapshot_interval: float = 60,
+        stale_ok: bool = False,
+    ) -> LiveBook:
+        """Return a live order book, in sync; for the arguments see :meth:`bridge.sdk.Client.order_book`."""
+        book = self._loop.run(
+            self._client.order_book(
+                symbol, market=market, timeout=timeout, snapshot_interval=snapshot_interval, stale_ok=stale_ok
+            )
+        )
+        return LiveBook(book, self._loop)
+
     def close(self) -> None:
-        """Stop every reading, close the connections and end the thread."""
+        """Stop every reading, end every book, close the connections and end the thread."""
         self._loop.stop(self._client.aclose())
 
     def __enter__(self) -> Self:
@@ -239,6 +406,14 @@ class _Loop:
         except BaseException:
             future.cancel()
             raise
+
+    def read(self, view: Callable[[], T]) -> T:
+        """Return what ``view`` gives, called there between two steps."""
+
+        async def call() -> T:
+            return view()
+
+        return self.run(call())
 
     def call(self, make: Any) -> Records[Any]:
         return Records(make(), self)

@@ -60,7 +60,7 @@ def record(class_: type[T], **fields: Any) -> T:
         raise UsageError(f"{class_.__name__} has no field {', '.join(sorted(stray))}")
     values = jsonlines.plain(class_(*(_default(field["type"]) for field in schema.text["fields"])))
     for name, value in fields.items():
-        values[name] = jsonlines.plain_value(value)
+        values[name] = jsonlines.plain_value(tuple(value) if isinstance(value, list) else value)
     made = jsonlines.record(class_.structure, values)
     assert isinstance(made, class_)
     return made
@@ -225,6 +225,9 @@ class _Memory:
 
     def read(self, request: Request) -> _MemoryReading:
         return _MemoryReading(self, request)
+
+    async def partition(self, topic: str, key: bytes) -> int:  # noqa: ARG002 - all topics have as many
+        return partition_for(key, _PARTITIONS)
 
     async def close(self) -> None:
         self.ended = True

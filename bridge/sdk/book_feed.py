@@ -1,0 +1,663 @@
+"""Keeps live books current: one reader for all books of a partition, one for gaps, one for lifecycle events.
+
+A book starts from the newest whole snapshot. It is entered with the partition's reader first, which puts its
+records by from then on; then the partition is read back, by spans that double, up to its present end. What was
+put by follows on that, told apart by offsets, so that there is no seam.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from bridge.errors import DecodeError, NotInSync, TopicMismatch
+from bridge.sdk.book_state import BookState, Change
+from bridge.sdk.reading import decode
+from bridge.sdk.record import Record
+from bridge.sdk.records import Gap, Lifecycle, OrderBook
+from bridge.sdk.source import CaughtUp, Fetched, Request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from bridge.core.wire import Decoder
+    from bridge.sdk.source import Reading, Source
+    from bridge.sdk.topics import Topics
+
+T = TypeVar("T", bound=Record)
+_SPANS = (1.25, 2.5, 5, 10, 20, 40)
+"""How far is read back for a snapshot, in snapshot intervals."""
+_SILENT = 2.5
+"""How many snapshot intervals a book may hear nothing."""
+_EDGE_MS = 5_000
+"""Records that much older than a snapshot prove that reading back has found all that follow it."""
+_QUEUED = 10_000
+_AT_ONCE = 100
+_CLOSED = "it was closed"
+_ENDED = "the client was closed before there was an order book"
+
+
+class Followed:
+    """A book that is kept current, and those who wait for its changes.
+
+    Args:
+        symbol: unified symbol.
+        market: its market; None takes that of the first record.
+        interval: seconds from one whole snapshot to the next.
+        feed: the reader of its partition.
+    """
+
+    def __init__(self, symbol: str, market: str | None, interval: float, feed: Feed) -> None:
+        self.state = BookState(symbol, market)
+        self.interval, self.heard = interval, 0.0
+        self.version = 0
+        self._feed: Feed | None = feed
+        self._pending: list[tuple[int, OrderBook | DecodeError]] | None = []
+        self._news: list[Gap | Lifecycle] = []
+        self._updates: weakref.WeakSet[Updates] = weakref.WeakSet()
+        self._waiting: list[asyncio.Future[None]] = []
+        self.over = False
+        self.error: BaseException | None = None
+
+    def updates(self) -> Updates:
+        """Return an iterator of the changes from now on."""
+        updates = Updates(self)
+        self._updates.add(updates)
+        return updates
+
+    async def changed(self, since: int | None = None) -> int:
+        """Wait until the version is beyond ``since``, or the present one; see ``LiveBook.changed``."""
+        seen = self.version if since is None else since
+        while self.version <= seen:
+            if self.over:
+                raise self.error or NotInSync(f"the order book of {self.state.symbol} has ended")
+            await self.wait()
+        return self.version
+
+    async def wait(self) -> None:
+        """Wait for the next change or the end."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+    def snapshot_pending(self) -> bool:
+        """Return whether a whole snapshot is among the records that were put by."""
+        probe = BookState(self.state.symbol, self.state.market)
+        for _, record in self._pending or ():
+            if isinstance(record, OrderBook):
+                probe.take(record)
+        return probe.seen.snapshots > 0
+
+    def begin(self, state: BookState, after: int) -> None:
+        """Go on from ``state`` with what was put by and lies behind the offset ``after``."""
+        pending, self._pending = self._pending, None
+        news, self._news = self._news, []
+        self.state = state
+        if state.sequence is not None:
+            self._note(state.whole())
+        for offset, record in pending or ():
+            if offset > after:
+                self._take(record)
+        for item in news:
+            self.tell(item)
+
+    def give(self, offset: int, record: OrderBook | DecodeError, now: float) -> None:
+        """Take the next record of the symbol, or that a value was none, at the loop's time ``now``."""
+        self.heard = now
+        if self._pending is not None:
+            self._pending.append((offset, record))
+        else:
+            self._take(record)
+
+    def tell(self, news: Gap | Lifecycle) -> None:
+        """Take a gap or a resynchronisation."""
+        if self._pending is not None:
+            self._news.append(news)
+            return
+        change = self.state.told(news)
+        if change is not None:
+            self._note(change)
+
+    def listen(self, now: float) -> None:
+        """Lose the book where nothing has come for a time in which a snapshot was due."""
+        silent = now - self.heard
+        if (
+            self._pending is None
+            and self.state.in_sync
+            and not self.over
+            and silent > _SILENT * self.interval
+        ):
+            reason = f"nothing has come for {silent:.0f} s, a snapshot is due every {self.interval:g} s"
+            self._note(self.state.lose(f"{reason}: is the bridge running?"))
+
+    def end(self, reason: str | None = None, error: BaseException | None = None) -> None:
+        """Take no more: for a reason, or, at a source's end, with the book as it is."""
+        if self.over:
+            return
+        self.over, self.error = True, error
+        if reason is not None:
+            self._note(self.state.lose(reason))
+        self._wake()
+
+    async def aclose(self) -> None:
+        """Leave the feed."""
+        self.end(_CLOSED)
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            await feed.leave(self)
+
+    def _take(self, record: OrderBook | DecodeError) -> None:
+        change: Change | None = None
+        if not isinstance(record, DecodeError):
+            change = self.state.take(record)
+        elif self.state.in_sync:
+            change = self.state.lose(f"a value is no record: {record}")
+        if change is not None:
+            self._note(change)
+
+    def _note(self, change: Change) -> None:
+        self.version += 1
+        for updates in self._updates:
+            updates.put(change)
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class Updates:
+    """An asynchronous iterator of a book's changes; it ends with the book."""
+
+    def __init__(self, followed: Followed) -> None:
+        self._followed = followed
+        self._queue: deque[Change] = deque()
+        self._behind = False
+
+    def put(self, change: Change) -> None:
+        """Queue a change."""
+        if len(self._queue) >= _QUEUED:
+            self._queue.clear()
+            self._behind = True
+        if not self._behind:
+            self._queue.append(change)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        followed = self._followed
+        while True:
+            if self._behind:
+                self._behind = False
+                return followed.state.whole()
+            if self._queue:
+                return self._queue.popleft()
+            if followed.over:
+                if followed.error is not None:
+                    raise followed.error
+                raise StopAsyncIteration
+            await followed.wait()
+
+
+@dataclass(slots=True)
+class _Look:
+    """What reading back has found for a book.
+
+    Attributes:
+        state: the book at the end of what was read.
+        offset: the last record's.
+        first_ms: time of the first record.
+        snapshot_ms: time of the newest whole snapshot.
+    """
+
+    state: BookState
+    offset: int = -1
+    first_ms: int | None = None
+    snapshot_ms: int | None = None
+
+    def take(self, fetched: Fetched, record: OrderBook | DecodeError) -> None:
+        """Take the next record."""
+        self.offset = fetched.offset
+        if self.first_ms is None:
+            self.first_ms = fetched.timestamp
+        if isinstance(record, DecodeError):
+            self.state.lose(f"a value is no record: {record}")
+            return
+        before = self.state.seen.snapshots
+        self.state.take(record)
+        if self.state.seen.snapshots > before:
+            self.snapshot_ms = fetched.timestamp
+
+    @property
+    def settled(self) -> bool:
+        """Whether reading further back would find nothing else.
+
+        A change may lie just before the time that was read from though it follows the snapshot: then a link is
+        missing that is there. Not so where older records are among those read.
+        """
+        if self.snapshot_ms is None or self.first_ms is None:
+            return False
+        return self.state.in_sync or self.snapshot_ms - self.first_ms >= _EDGE_MS
+
+
+class _Wish(NamedTuple):
+    """A book that waits for its partition to be read back."""
+
+    followed: Followed
+    found: asyncio.Future[_Look]
+
+
+class Feed:
+    """The reader of one partition, for all books of it.
+
+    Args:
+        source: where records come from.
+        topic: the order books' topic.
+        decoder: decodes their values.
+        over: called when the feed is not to be used any more.
+    """
+
+    def __init__(self, source: Source, topic: str, decoder: Decoder, over: Callable[[Feed], None]) -> None:
+        self._source, self._topic, self._decoder, self._over = source, topic, decoder, over
+        self._keys: set[bytes] = set()
+        self._books: defaultdict[bytes, list[Followed]] = defaultdict(list)
+        self._opening: asyncio.Task[None] | None = None
+        self._reading: Reading | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wishes: defaultdict[int, list[_Wish]] = defaultdict(list)
+        self._looking: set[int] = set()
+
+    @property
+    def books(self) -> list[Followed]:
+        """All books of the partition."""
+        return [followed for group in self._books.values() for followed in group]
+
+    def enter(self, followed: Followed) -> None:
+        """Put by what comes of a book's symbol, from the moment :meth:`start` has opened the reader on."""
+        key = followed.state.symbol.encode()
+        self._books[key].append(followed)
+        self._keys.add(key)
+
+    async def leave(self, followed: Followed) -> None:
+        """Forget a book; with the last one the reader ends."""
+        key = followed.state.symbol.encode()
+        group = self._books.get(key, [])
+        if followed in group:
+            group.remove(followed)
+        if not group:
+            self._books.pop(key, None)
+            self._keys.discard(key)
+        if not self._books:
+            await self.aclose()
+
+    async def start(self, followed: Followed) -> None:
+        """Find a book's newest whole snapshot, and let it go on from there.
+
+        Where there is none it begins with the next one that comes.
+        """
+        await self._ready()
+        look = _Look(_fresh(followed))
+        for span in _SPANS:
+            look = await self._look(followed, round(span * followed.interval * 1000))
+            if look.settled or followed.snapshot_pending():
+                break
+        followed.heard = asyncio.get_running_loop().time()
+        if look.settled or not followed.snapshot_pending():
+            followed.begin(look.state, look.offset)
+        else:
+            followed.begin(_fresh(followed), after=-1)
+
+    async def aclose(self) -> None:
+        """Stop reading; the books end."""
+        self._over(self)
+        for followed in self.books:
+            followed.end(_CLOSED)
+        tasks = [*self._tasks, *((self._opening,) if self._opening else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._reading is not None:
+            await self._reading.close()
+
+    async def _ready(self) -> None:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        # The set of keys grows with the books: what is put in later lies in the same partition.
+        reading = self._source.read(Request(topics=(self._topic,), keys=self._keys))
+        try:
+            await reading.open()
+        except BaseException:
+            self._over(self)
+            raise
+        self._reading = reading
+        self._do(self._pump(reading))
+
+    async def _pump(self, reading: Reading) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with contextlib.aclosing(_records(reading, self._decoder, OrderBook)) as records:
+                async for fetched, record in records:
+                    now = loop.time()
+                    for followed in self._books.get(fetched.key or b"", ()):
+                        followed.give(fetched.offset, record, now)
+        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits for changes
+            self._over(self)
+            for followed in self.books:
+                followed.end(f"its reader failed: {error}", error)
+        else:
+            for followed in self.books:
+                followed.end()
+
+    async def _look(self, followed: Followed, span_ms: int) -> _Look:
+        """Read the partition back, once for all books that want it at the time."""
+        found: asyncio.Future[_Look] = asyncio.get_running_loop().create_future()
+        self._wishes[span_ms].append(_Wish(followed, found))
+        if span_ms not in self._looking:
+            self._looking.add(span_ms)
+            self._do(self._look_for_all(span_ms))
+        return await found
+
+    async def _look_for_all(self, span_ms: int) -> None:
+        wishes: Sequence[_Wish] = ()
+        try:
+            while wishes := self._wishes.pop(span_ms, ()):
+                looks = {wish.followed: _Look(_fresh(wish.followed)) for wish in wishes}
+                try:
+                    await self._read_back(looks, span_ms)
+                except Exception as error:  # noqa: BLE001 - it is raised where the book is asked for
+                    _fail([wish.found for wish in wishes], error)
+                for wish in wishes:
+                    if not wish.found.done():
+                        wish.found.set_result(looks[wish.followed])
+        finally:
+            self._looking.discard(span_ms)
+            left = (*wishes, *self._wishes.pop(span_ms, ()))
+            _fail([wish.found for wish in left], NotInSync(_ENDED))
+
+    async def _read_back(self, looks: Mapping[Followed, _Look], span_ms: int) -> None:
+        by_key: defaultdict[bytes, list[_Look]] = defaultdict(list)
+        for followed, look in looks.items():
+            by_key[followed.state.symbol.encode()].append(look)
+        request = Request(
+            topics=(self._topic,), keys=frozenset(by_key), start=f"-{span_ms}ms", end="now", late=None
+        )
+        reading = self._source.read(request)
+        await reading.open()
+        async with contextlib.aclosing(_records(reading, self._decoder, OrderBook)) as records:
+            async for fetched, record in records:
+                for look in by_key.get(fetched.key or b"", ()):
+                    look.take(fetched, record)
+
+    def _do(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Books:
+    """All live books of a client.
+
+    Args:
+        source: where records come from.
+        topics: their topics.
+        decoder: decodes their values.
+    """
+
+    def __init__(self, source: Source, topics: Topics, decoder: Decoder) -> None:
+        self._source, self._decoder = source, decoder
+        self._topic = topics.structure("order-book")
+        self._feeds: dict[int, Feed] = {}
+        self._names = _Names(source, self._topic, decoder)
+        self._news = [
+            _News(source, topics.structure(class_.structure), decoder, class_, self.tell)
+            for class_ in (Gap, Lifecycle)
+        ]
+        self._watch: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def follow(
+        self, symbol: str, market: str | None, *, timeout: float | None, interval: float
+    ) -> Followed:
+        """Return a book that is in sync.
+
+        Raises:
+            TimeoutError: it is not within ``timeout`` seconds; says what was found instead.
+            TopicMismatch: the topic does not exist.
+            KafkaUnavailable: no broker answers.
+        """
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._listen(), name="bridge-sdk books")
+        followed: Followed | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                for news in self._news:
+                    await news.ready()
+                unified = symbol if "/" in symbol else await self._names.of(symbol, market or "", interval)
+                feed = await self._feed(unified)
+                followed = Followed(unified, market, interval, feed)
+                feed.enter(followed)
+                await feed.start(followed)
+                while not followed.state.in_sync:
+                    await followed.changed()
+        except BaseException as error:
+            told = self._told(error, symbol, market, timeout, followed)
+            if followed is not None:
+                await followed.aclose()
+            if told is not None:
+                raise told from None
+            raise
+        return followed
+
+    def tell(self, news: Gap | Lifecycle) -> None:
+        """Let all books heed a gap or a resynchronisation."""
+        for feed in self._feeds.values():
+            for followed in feed.books:
+                followed.tell(news)
+
+    async def aclose(self) -> None:
+        """End all books and stop reading."""
+        self._closed = True
+        tasks = [self._watch] if self._watch is not None else []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._feeds:
+            _, feed = self._feeds.popitem()
+            await feed.aclose()
+        await self._names.aclose()
+        for news in self._news:
+            await news.aclose()
+
+    async def _feed(self, symbol: str) -> Feed:
+        partition = await self._source.partition(self._topic, symbol.encode())
+        feed = self._feeds.get(partition)
+        if feed is None:
+            feed = self._feeds[partition] = Feed(self._source, self._topic, self._decoder, self._forget)
+        return feed
+
+    def _forget(self, feed: Feed) -> None:
+        self._feeds = {partition: other for partition, other in self._feeds.items() if other is not feed}
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1)
+            for feed in self._feeds.values():
+                for followed in feed.books:
+                    followed.listen(loop.time())
+
+    def _told(
+        self, error: BaseException, symbol: str, market: str | None, timeout: float | None,
+        followed: Followed | None,
+    ) -> Exception | None:  # fmt: skip
+        """Return an error that tells more than that there was none in time, or before the source's end."""
+        none = f"no order book of {symbol} was in sync"
+        if isinstance(error, TimeoutError):
+            return TimeoutError(self._missing(f"{none} within {timeout:g} s", market, followed))
+        if isinstance(error, NotInSync) and not self._closed:
+            return NotInSync(self._missing(f"{none} before the source ended", market, followed))
+        return None
+
+    def _missing(self, begun: str, market: str | None, followed: Followed | None) -> str:
+        """Return what was found where no book came in time, and what would help."""
+        if followed is None:
+            where = f" on {market}" if market else ""
+            return f"{begun}: {self._topic} has had nothing of it{where}; does a bridge subscribe its depth?"
+        state, seen = followed.state, followed.state.seen
+        if seen.snapshots:
+            return f"{begun}: {state.reason}. The next whole snapshot heals it; is the bridge running?"
+        every = f"one comes every {followed.interval:g} s while a bridge with the channel depth runs"
+        if seen.deltas:
+            return f"{begun}: {self._topic} has {seen.deltas} changes of it but no whole snapshot; {every}"
+        if seen.partial:
+            return (
+                f"{begun}: {self._topic} has {seen.partial} partial-depth snapshots of it, which are no whole book; "
+                f"{every}"
+            )
+        if seen.markets:
+            return (
+                f"{begun}: what {self._topic} has of it is of {', '.join(sorted(seen.markets))}, not {market}"
+            )
+        return f"{begun}: {self._topic} has nothing of it; is its name right, and does a bridge subscribe its depth?"
+
+
+class _News:
+    """Follows a topic of news: gaps or lifecycle events.
+
+    A topic that is not there is gone without: links prove the books, news only tell sooner.
+    """
+
+    def __init__(
+        self, source: Source, topic: str, decoder: Decoder, class_: type[Gap | Lifecycle],
+        tell: Callable[[Gap | Lifecycle], None],
+    ) -> None:  # fmt: skip
+        self._source, self._topic, self._decoder = source, topic, decoder
+        self._class, self._tell = class_, tell
+        self._opening: asyncio.Task[None] | None = None
+        self._reading: Reading | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    async def ready(self) -> None:
+        """Be reading."""
+        if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        reading = self._source.read(Request(topics=(self._topic,)))
+        with contextlib.suppress(TopicMismatch):
+            await reading.open()
+            self._reading = reading
+            self._pump = asyncio.create_task(self._follow(reading))
+
+    async def _follow(self, reading: Reading) -> None:
+        async with contextlib.aclosing(_records(reading, self._decoder, self._class)) as records:
+            async for _, record in records:
+                if not isinstance(record, DecodeError):
+                    self._tell(record)
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        tasks = [task for task in (self._opening, self._pump) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._reading is not None:
+            await self._reading.close()
+
+
+class _Names:
+    """Finds unified symbols by market and exchange symbol, from the order books' own records."""
+
+    def __init__(self, source: Source, topic: str, decoder: Decoder) -> None:
+        self._source, self._topic, self._decoder = source, topic, decoder
+        self._known: dict[tuple[str, str], str] = {}
+        self._wanted: dict[tuple[str, str], asyncio.Future[str]] = {}
+        self._reading: asyncio.Task[None] | None = None
+
+    async def of(self, exchange_symbol: str, market: str, interval: float) -> str:
+        """Wait for a record of the exchange symbol and return its unified one."""
+        identity = (market, exchange_symbol)
+        if identity not in self._known:
+            future = self._wanted.setdefault(identity, asyncio.get_running_loop().create_future())
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read(round(_SPANS[0] * interval * 1000)))
+            return await asyncio.shield(future)
+        return self._known[identity]
+
+    async def _read(self, span_ms: int) -> None:
+        """Read back, then on, until all are found that are wanted."""
+        seen: set[bytes] = set()
+        reading = self._source.read(Request(topics=(self._topic,), start=f"-{span_ms}ms"))
+        try:
+            await reading.open()
+            async with contextlib.aclosing(_records(reading, self._decoder, OrderBook, skip=seen)) as records:
+                async for fetched, record in records:
+                    if isinstance(record, OrderBook):
+                        self._learn(record)
+                        if b"/" in (fetched.key or b""):  # else it may be of several markets
+                            seen.add(fetched.key or b"")
+                    if not self._wanted:
+                        return
+        except Exception as error:  # noqa: BLE001 - it is raised where the book is asked for
+            wanted, self._wanted = self._wanted, {}
+            _fail(wanted.values(), error)
+
+    def _learn(self, record: OrderBook) -> None:
+        identity = (record.market, record.exchangeSymbol)
+        self._known[identity] = record.symbol
+        future = self._wanted.pop(identity, None)
+        if future is not None:
+            future.set_result(record.symbol)
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        _fail(self._wanted.values(), NotInSync(_ENDED))
+
+
+async def _records(
+    reading: Reading, decoder: Decoder, class_: type[T], *, skip: AbstractSet[bytes] = frozenset()
+) -> AsyncGenerator[tuple[Fetched, T | DecodeError], None]:
+    """Give the records of an open reading, and errors for values that are none; close it at the end."""
+    count = 0
+    try:
+        while found := await reading.fetch():
+            for fetched in found:
+                if isinstance(fetched, CaughtUp) or fetched.value is None or fetched.key in skip:
+                    continue
+                try:
+                    record = decode(decoder, fetched)
+                except DecodeError as error:
+                    yield fetched, error
+                else:
+                    if isinstance(record, class_):
+                        yield fetched, record
+                count += 1
+                if count % _AT_ONCE == 0:
+                    await asyncio.sleep(0)  # what is there already must not hold up everybody else
+    finally:
+        await reading.close()
+
+
+def _fresh(followed: Followed) -> BookState:
+    return BookState(followed.state.symbol, followed.state.market)
+
+
+def _fail(futures: Iterable[asyncio.Future[Any]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
