@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from bridge.catalogue import ChosenStream
     from bridge.config import Settings
+    from bridge.core.backoff import AttemptBudget
     from bridge.core.instruments import Instruments
     from bridge.kafka.publisher import TroubleKind
 
@@ -55,6 +56,7 @@ _TICK_SECONDS = 0.05
 _REPORT_SECONDS = 1.0
 _REFRESH_PAUSE_SECONDS = 5.0
 _RESUME_BELOW = 0.5
+_STARTING = "start "
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -163,8 +165,10 @@ class Bridge:
         self._spawn(self._every(_TICK_SECONDS, lambda: self.pipeline.tick(now_micros())), "tick")
         self._spawn(self._every(_REPORT_SECONDS, self.reporter.tick), "report")
         self._spawn(self._guard_buffer(), "buffer")
-        await self._connect(await self._choose())
         self._spawn(self._refresh_markets(), "markets")
+        attempts = attempt_budget(self.connection_settings)
+        for market in self.markets:
+            self._spawn(self._start_market(market, attempts), _STARTING + market)
         self.started = True
 
     async def stop(self) -> None:
@@ -180,6 +184,9 @@ class Bridge:
         deadline = asyncio.get_running_loop().time() + budget
         if self.telemetry.publish is not None:
             self.telemetry.emit(Lifecycle(event="bridge.stopping"))
+        for task in self._tasks:
+            if task.get_name().startswith(_STARTING):
+                task.cancel()
         await asyncio.gather(*(pool.stop(budget / 2) for pool in self.pools.values()))
         for task in self._tasks:
             task.cancel()
@@ -230,11 +237,40 @@ class Bridge:
             self.pipeline.on_book = self.books.happened
             self._spawn(self.books.run(), "books")
 
-    async def _choose(self) -> dict[Market, list[ChosenStream]]:
-        chosen: dict[Market, dict[str, ChosenStream]] = {}
+    @property
+    def markets(self) -> list[Market]:
+        """The markets that are subscribed to, whether or not they are reached already."""
+        return list(dict.fromkeys(subscription.market for subscription in self.settings.subscriptions))
+
+    async def _start_market(self, market: Market, attempts: AttemptBudget) -> None:
+        """Open the connections of a market. Each by itself: one that can't be reached holds up no other."""
+        assert self.rest is not None
+        chosen = self._choose(market, await self._first_instruments(market))
+        self.streams[market] = {one.stream.name for one in chosen}
+        for one in chosen:
+            self.pipeline.add(one)
+        pool = self.pools[market] = ConnectionPool(
+            market,
+            [one.stream for one in chosen],
+            settings=self.connection_settings,
+            receive=self.pipeline.receive,
+            telemetry=self.telemetry,
+            rest=self.rest,
+            hosts=self.hosts[market],
+            budget=attempts,
+        )
+        await pool.start()
+
+    def _choose(self, market: Market, table: Instruments) -> list[ChosenStream]:
+        """Return the market's streams, each once.
+
+        Raises:
+            ConfigError: names the subscription that asks for what there is not.
+        """
+        chosen: dict[str, ChosenStream] = {}
         for index, subscription in enumerate(self.settings.subscriptions):
-            market = subscription.market
-            table = self.pipeline.instruments.get(market) or await self._first_instruments(market)
+            if subscription.market != market:
+                continue
             try:
                 streams = self.catalogue.choose(
                     market, subscription.channels, subscription.symbols, subscription.quote, table
@@ -242,10 +278,9 @@ class Bridge:
             except ConfigError as error:
                 raise ConfigError(f"subscriptions[{index}]: {error}") from None
             for one in streams:
-                chosen.setdefault(market, {}).setdefault(one.stream.name, one)
-        for market, found in chosen.items():
-            require_one_speed(market, (one.stream for one in found.values()))
-        return {market: list(found.values()) for market, found in chosen.items()}
+                chosen.setdefault(one.stream.name, one)
+        require_one_speed(market, (one.stream for one in chosen.values()))
+        return list(chosen.values())
 
     async def _first_instruments(self, market: Market) -> Instruments:
         """Ask until the exchange answers: a bridge that starts during its maintenance waits."""
@@ -271,26 +306,6 @@ class Bridge:
             )
         self.trouble.pop(("exchange", market), None)
         return found
-
-    async def _connect(self, chosen: dict[Market, list[ChosenStream]]) -> None:
-        assert self.rest is not None
-        budget = attempt_budget(self.connection_settings)
-        for market, streams in chosen.items():
-            self.streams[market] = {one.stream.name for one in streams}
-            for one in streams:
-                self.pipeline.add(one)
-            self.pools[market] = ConnectionPool(
-                market,
-                [one.stream for one in streams],
-                settings=self.connection_settings,
-                receive=self.pipeline.receive,
-                telemetry=self.telemetry,
-                rest=self.rest,
-                hosts=self.hosts[market],
-                budget=budget,
-            )
-        for pool in self.pools.values():
-            await pool.start()
 
     # What goes on while it runs
 
@@ -331,7 +346,7 @@ class Bridge:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._refresh.wait(), self.settings.markets_refresh_seconds)
             self._refresh.clear()
-            for market in self.pools:
+            for market in tuple(self.pools):
                 try:
                     await self._instruments(market)
                 except SourceError as error:

@@ -97,7 +97,10 @@ class Reporter:
             return False, f"{part}{f' {what}' if what else ''}: {text}"
         if not bridge.started:
             return False, "starting"
-        for market, pool in bridge.pools.items():
+        for market in bridge.markets:
+            pool = bridge.pools.get(market)
+            if pool is None:
+                return False, f"{market}: waiting for its instruments"
             carried = {name for view in pool.connections() if view.state == "live" for name in view.streams}
             waiting = len(bridge.streams[market] - carried)
             if waiting:

@@ -110,3 +110,26 @@ def test_an_exchange_that_does_not_answer_is_waited_for(cluster: LocalKafka, tmp
         running.terminate()
         assert running.wait(10) == 0
     assert "Traceback" not in running.err
+
+
+def test_a_market_that_does_not_answer_holds_up_no_other(
+    cluster: LocalKafka, exchange: SimulatorProcess, tmp_path: Path
+) -> None:
+    """While one market is out of reach the others' messages come in, and /readyz names the one that is missing."""
+    rest = free_ports(1)[0]
+    endpoints = {**exchange.endpoints, "coinm": {"rest": f"http://127.0.0.1:{rest}"}}
+    settings = _settings(cluster.bootstrap_servers, endpoints)
+    symbols = {"symbols": "*", "channels": ["agg-trade"]}
+    settings["subscriptions"] = [{"market": market, **symbols} for market in ("coinm", "usdm", "spot")]
+    with bridge(tmp_path, settings) as running:
+
+        def messages() -> bool:
+            markets = json.loads(get(f"{running.url}/status")[1] or "{}").get("markets", ())
+            return {m["market"] for m in markets if m["messages"]} == {"usdm", "spot"}
+
+        until(messages, "both other markets' messages", 40)
+        status, text = get(f"{running.url}/readyz")
+        assert status == 503
+        assert "coinm" in text
+        running.terminate()
+        assert running.wait(20) == 0
