@@ -1,8 +1,8 @@
 """Keeps live books current: one reader for all books of a partition, one for gaps, one for lifecycle events.
 
 A book starts from the newest whole snapshot. It is entered with the partition's reader first, which puts its
-records by from then on; then the partition is read back, by spans that double, up to its present end. What was
-put by follows on that, told apart by offsets, so that there is no seam.
+records by from then on; then the partition is read back, by spans that grow, up to its present end. What was put
+by follows on that, told apart by offsets, so that there is no seam.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from bridge.errors import DecodeError, NotInSync, TopicMismatch
-from bridge.sdk.book_state import BookState, Change
+from bridge.sdk.book_state import BookState, Change, is_whole
 from bridge.sdk.reading import decode
 from bridge.sdk.record import Record
 from bridge.sdk.records import Gap, Lifecycle, OrderBook
 from bridge.sdk.source import CaughtUp, Fetched, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from bridge.core.wire import Decoder
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from bridge.sdk.topics import Topics
 
 T = TypeVar("T", bound=Record)
-_SPANS = (1.25, 2.5, 5, 10, 20, 40)
-"""How far is read back for a snapshot, in snapshot intervals."""
-_SILENT = 2.5
-"""How many snapshot intervals a book may hear nothing."""
+_SPANS = (1.25, 2.5, 5, 10, 40, 160, 640, 2560, 10240, 40960)
+"""How far is read back for a snapshot, in snapshot intervals; the last is a month of minutes.
+
+A symbol whose book does not change has no new snapshot, however long ago its last one was.
+"""
 _EDGE_MS = 5_000
 """Records that much older than a snapshot prove that reading back has found all that follow it."""
 _QUEUED = 10_000
@@ -42,19 +43,34 @@ _CLOSED = "it was closed"
 _ENDED = "the client was closed before there was an order book"
 
 
+class Wish(NamedTuple):
+    """How a book is to be followed.
+
+    Attributes:
+        interval: seconds from one whole snapshot to the next, while the book changes.
+        timeout: seconds it may take until it is in sync.
+        max_silence: seconds without any record after which it is lost.
+    """
+
+    interval: float
+    timeout: float | None
+    max_silence: float | None
+
+
 class Followed:
     """A book that is kept current, and those who wait for its changes.
 
     Args:
         symbol: unified symbol.
         market: its market; None takes that of the first record.
-        interval: seconds from one whole snapshot to the next.
+        wish: how it is to be followed.
         feed: the reader of its partition.
     """
 
-    def __init__(self, symbol: str, market: str | None, interval: float, feed: Feed) -> None:
+    def __init__(self, symbol: str, market: str | None, wish: Wish, feed: Feed) -> None:
         self.state = BookState(symbol, market)
-        self.interval, self.heard = interval, 0.0
+        self.wish, self.heard = wish, 0.0
+        self.snapshot_came = asyncio.Event()
         self.version = 0
         self._feed: Feed | None = feed
         self._pending: list[tuple[int, OrderBook | DecodeError]] | None = []
@@ -85,14 +101,6 @@ class Followed:
         self._waiting.append(future)
         await future
 
-    def snapshot_pending(self) -> bool:
-        """Return whether a whole snapshot is among the records that were put by."""
-        probe = BookState(self.state.symbol, self.state.market)
-        for _, record in self._pending or ():
-            if isinstance(record, OrderBook):
-                probe.take(record)
-        return probe.seen.snapshots > 0
-
     def begin(self, state: BookState, after: int) -> None:
         """Go on from ``state`` with what was put by and lies behind the offset ``after``."""
         pending, self._pending = self._pending, None
@@ -109,10 +117,12 @@ class Followed:
     def give(self, offset: int, record: OrderBook | DecodeError, now: float) -> None:
         """Take the next record of the symbol, or that a value was none, at the loop's time ``now``."""
         self.heard = now
-        if self._pending is not None:
-            self._pending.append((offset, record))
-        else:
+        if self._pending is None:
             self._take(record)
+            return
+        self._pending.append((offset, record))
+        if self._is_snapshot(record):
+            self.snapshot_came.set()
 
     def tell(self, news: Gap | Lifecycle) -> None:
         """Take a gap or a resynchronisation."""
@@ -124,16 +134,16 @@ class Followed:
             self._note(change)
 
     def listen(self, now: float) -> None:
-        """Lose the book where nothing has come for a time in which a snapshot was due."""
-        silent = now - self.heard
+        """Lose the book where nothing has come for longer than it may be silent."""
+        silent, most = now - self.heard, self.wish.max_silence
         if (
-            self._pending is None
+            most is not None
+            and silent > most
+            and self._pending is None
             and self.state.in_sync
             and not self.over
-            and silent > _SILENT * self.interval
         ):
-            reason = f"nothing has come for {silent:.0f} s, a snapshot is due every {self.interval:g} s"
-            self._note(self.state.lose(f"{reason}: is the bridge running?"))
+            self._note(self.state.lose(f"nothing has come for {silent:.0f} s; is the bridge running?"))
 
     def end(self, reason: str | None = None, error: BaseException | None = None) -> None:
         """Take no more: for a reason, or, at a source's end, with the book as it is."""
@@ -150,6 +160,11 @@ class Followed:
         feed, self._feed = self._feed, None
         if feed is not None:
             await feed.leave(self)
+
+    def _is_snapshot(self, record: OrderBook | DecodeError) -> bool:
+        if isinstance(record, DecodeError) or record.type != "snapshot" or not is_whole(record):
+            return False
+        return self.state.market in {None, record.market}
 
     def _take(self, record: OrderBook | DecodeError) -> None:
         change: Change | None = None
@@ -248,7 +263,7 @@ class _Look:
         return self.state.in_sync or self.snapshot_ms - self.first_ms >= _EDGE_MS
 
 
-class _Wish(NamedTuple):
+class _Search(NamedTuple):
     """A book that waits for its partition to be read back."""
 
     followed: Followed
@@ -272,8 +287,8 @@ class Feed:
         self._opening: asyncio.Task[None] | None = None
         self._reading: Reading | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wishes: defaultdict[int, list[_Wish]] = defaultdict(list)
-        self._looking: set[int] = set()
+        self._searches: defaultdict[int, list[_Search]] = defaultdict(list)
+        self._searching: set[int] = set()
 
     @property
     def books(self) -> list[Followed]:
@@ -305,12 +320,17 @@ class Feed:
         """
         await self._ready()
         look = _Look(_fresh(followed))
-        for span in _SPANS:
-            look = await self._look(followed, round(span * followed.interval * 1000))
-            if look.settled or followed.snapshot_pending():
-                break
+        came = asyncio.ensure_future(followed.snapshot_came.wait())
+        try:
+            for span in _SPANS:
+                found = await self._search(followed, round(span * followed.wish.interval * 1000), came)
+                look = found or look
+                if look.settled or came.done():
+                    break
+        finally:
+            came.cancel()
         followed.heard = asyncio.get_running_loop().time()
-        if look.settled or not followed.snapshot_pending():
+        if look.settled or not followed.snapshot_came.is_set():
             followed.begin(look.state, look.offset)
         else:
             followed.begin(_fresh(followed), after=-1)
@@ -359,36 +379,40 @@ class Feed:
             for followed in self.books:
                 followed.end()
 
-    async def _look(self, followed: Followed, span_ms: int) -> _Look:
-        """Read the partition back, once for all books that want it at the time."""
+    async def _search(self, followed: Followed, span_ms: int, unless: asyncio.Future[Any]) -> _Look | None:
+        """Read the partition back, once for all books that want it at the time; None where ``unless`` came first."""
         found: asyncio.Future[_Look] = asyncio.get_running_loop().create_future()
-        self._wishes[span_ms].append(_Wish(followed, found))
-        if span_ms not in self._looking:
-            self._looking.add(span_ms)
-            self._do(self._look_for_all(span_ms))
-        return await found
-
-    async def _look_for_all(self, span_ms: int) -> None:
-        wishes: Sequence[_Wish] = ()
+        self._searches[span_ms].append(_Search(followed, found))
+        if span_ms not in self._searching:
+            self._searching.add(span_ms)
+            self._do(self._search_for_all(span_ms))
         try:
-            while wishes := self._wishes.pop(span_ms, ()):
-                looks = {wish.followed: _Look(_fresh(wish.followed)) for wish in wishes}
-                try:
-                    await self._read_back(looks, span_ms)
-                except Exception as error:  # noqa: BLE001 - it is raised where the book is asked for
-                    _fail([wish.found for wish in wishes], error)
-                for wish in wishes:
-                    if not wish.found.done():
-                        wish.found.set_result(looks[wish.followed])
+            await asyncio.wait({found, unless}, return_when=asyncio.FIRST_COMPLETED)
+            return found.result() if found.done() else None
         finally:
-            self._looking.discard(span_ms)
-            left = (*wishes, *self._wishes.pop(span_ms, ()))
-            _fail([wish.found for wish in left], NotInSync(_ENDED))
+            found.cancel()
 
-    async def _read_back(self, looks: Mapping[Followed, _Look], span_ms: int) -> None:
+    async def _search_for_all(self, span_ms: int) -> None:
+        searches: Sequence[_Search] = ()
+        try:
+            while searches := self._searches.pop(span_ms, ()):
+                looks = {search.found: _Look(_fresh(search.followed)) for search in searches}
+                try:
+                    await _while_wanted(looks, self._read_back(looks.values(), span_ms))
+                except Exception as error:  # noqa: BLE001 - it is raised where the book is asked for
+                    _fail(looks, error)
+                for found, look in looks.items():
+                    if not found.done():
+                        found.set_result(look)
+        finally:
+            self._searching.discard(span_ms)
+            left = (*searches, *self._searches.pop(span_ms, ()))
+            _fail([search.found for search in left], NotInSync(_ENDED))
+
+    async def _read_back(self, looks: Iterable[_Look], span_ms: int) -> None:
         by_key: defaultdict[bytes, list[_Look]] = defaultdict(list)
-        for followed, look in looks.items():
-            by_key[followed.state.symbol.encode()].append(look)
+        for look in looks:
+            by_key[look.state.symbol.encode()].append(look)
         request = Request(
             topics=(self._topic,), keys=frozenset(by_key), start=f"-{span_ms}ms", end="now", late=None
         )
@@ -426,13 +450,11 @@ class Books:
         self._watch: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def follow(
-        self, symbol: str, market: str | None, *, timeout: float | None, interval: float
-    ) -> Followed:
+    async def follow(self, symbol: str, market: str | None, wish: Wish) -> Followed:
         """Return a book that is in sync.
 
         Raises:
-            TimeoutError: it is not within ``timeout`` seconds; says what was found instead.
+            TimeoutError: it is not in time; says what was found instead.
             TopicMismatch: the topic does not exist.
             KafkaUnavailable: no broker answers.
         """
@@ -440,18 +462,20 @@ class Books:
             self._watch = asyncio.create_task(self._listen(), name="bridge-sdk books")
         followed: Followed | None = None
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(wish.timeout):
                 for news in self._news:
                     await news.ready()
-                unified = symbol if "/" in symbol else await self._names.of(symbol, market or "", interval)
+                unified = (
+                    symbol if "/" in symbol else await self._names.of(symbol, market or "", wish.interval)
+                )
                 feed = await self._feed(unified)
-                followed = Followed(unified, market, interval, feed)
+                followed = Followed(unified, market, wish, feed)
                 feed.enter(followed)
                 await feed.start(followed)
                 while not followed.state.in_sync:
                     await followed.changed()
         except BaseException as error:
-            told = self._told(error, symbol, market, timeout, followed)
+            told = self._told(error, symbol, market, wish, followed)
             if followed is not None:
                 await followed.aclose()
             if told is not None:
@@ -498,13 +522,12 @@ class Books:
                     followed.listen(loop.time())
 
     def _told(
-        self, error: BaseException, symbol: str, market: str | None, timeout: float | None,
-        followed: Followed | None,
-    ) -> Exception | None:  # fmt: skip
+        self, error: BaseException, symbol: str, market: str | None, wish: Wish, followed: Followed | None
+    ) -> Exception | None:
         """Return an error that tells more than that there was none in time, or before the source's end."""
         none = f"no order book of {symbol} was in sync"
         if isinstance(error, TimeoutError):
-            return TimeoutError(self._missing(f"{none} within {timeout:g} s", market, followed))
+            return TimeoutError(self._missing(f"{none} within {wish.timeout:g} s", market, followed))
         if isinstance(error, NotInSync) and not self._closed:
             return NotInSync(self._missing(f"{none} before the source ended", market, followed))
         return None
@@ -517,7 +540,9 @@ class Books:
         state, seen = followed.state, followed.state.seen
         if seen.snapshots:
             return f"{begun}: {state.reason}. The next whole snapshot heals it; is the bridge running?"
-        every = f"one comes every {followed.interval:g} s while a bridge with the channel depth runs"
+        every = (
+            f"one comes every {followed.wish.interval:g} s while it changes and a bridge subscribes its depth"
+        )
         if seen.deltas:
             return f"{begun}: {self._topic} has {seen.deltas} changes of it but no whole snapshot; {every}"
         if seen.partial:
@@ -583,24 +608,33 @@ class _Names:
     def __init__(self, source: Source, topic: str, decoder: Decoder) -> None:
         self._source, self._topic, self._decoder = source, topic, decoder
         self._known: dict[tuple[str, str], str] = {}
-        self._wanted: dict[tuple[str, str], asyncio.Future[str]] = {}
+        self._wanted: dict[asyncio.Future[str], tuple[str, str]] = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def of(self, exchange_symbol: str, market: str, interval: float) -> str:
         """Wait for a record of the exchange symbol and return its unified one."""
         identity = (market, exchange_symbol)
-        if identity not in self._known:
-            future = self._wanted.setdefault(identity, asyncio.get_running_loop().create_future())
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read(round(_SPANS[0] * interval * 1000)))
-            return await asyncio.shield(future)
-        return self._known[identity]
+        if identity in self._known:
+            return self._known[identity]
+        found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._wanted[found] = identity
+        found.add_done_callback(self._answered)
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(round(_SPANS[0] * interval * 1000)))
+        return await found
+
+    def _answered(self, found: asyncio.Future[str]) -> None:
+        """Stop reading where nobody waits any more."""
+        del self._wanted[found]
+        if not self._wanted and self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     async def _read(self, span_ms: int) -> None:
-        """Read back, then on, until all are found that are wanted."""
+        """Read back, then on."""
         seen: set[bytes] = set()
-        reading = self._source.read(Request(topics=(self._topic,), start=f"-{span_ms}ms"))
         try:
+            reading = self._source.read(Request(topics=(self._topic,), start=f"-{span_ms}ms"))
             await reading.open()
             async with contextlib.aclosing(_records(reading, self._decoder, OrderBook, skip=seen)) as records:
                 async for fetched, record in records:
@@ -608,25 +642,24 @@ class _Names:
                         self._learn(record)
                         if b"/" in (fetched.key or b""):  # else it may be of several markets
                             seen.add(fetched.key or b"")
-                    if not self._wanted:
-                        return
+            _fail([*self._wanted], NotInSync(_ENDED))
         except Exception as error:  # noqa: BLE001 - it is raised where the book is asked for
-            wanted, self._wanted = self._wanted, {}
-            _fail(wanted.values(), error)
+            _fail([*self._wanted], error)
 
     def _learn(self, record: OrderBook) -> None:
         identity = (record.market, record.exchangeSymbol)
         self._known[identity] = record.symbol
-        future = self._wanted.pop(identity, None)
-        if future is not None:
-            future.set_result(record.symbol)
+        for found in [found for found, wanted in self._wanted.items() if wanted == identity]:
+            if not found.done():
+                found.set_result(record.symbol)
 
     async def aclose(self) -> None:
         """Stop reading."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-        _fail(self._wanted.values(), NotInSync(_ENDED))
+        reading = self._reading
+        _fail([*self._wanted], NotInSync(_ENDED))
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _records(
@@ -655,6 +688,25 @@ async def _records(
 
 def _fresh(followed: Followed) -> BookState:
     return BookState(followed.state.symbol, followed.state.market)
+
+
+async def _while_wanted(wanted: Collection[asyncio.Future[Any]], work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work``, unless all that want it have given up before."""
+    task = asyncio.ensure_future(work)
+
+    def given_up(_: object) -> None:
+        if all(future.done() for future in wanted):
+            task.cancel()
+
+    for future in wanted:
+        future.add_done_callback(given_up)
+    try:
+        await asyncio.wait({task})
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
 
 
 def _fail(futures: Iterable[asyncio.Future[Any]], error: Exception) -> None:

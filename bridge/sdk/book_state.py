@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from decimal import Decimal
 
-_BACK_MICROS = 10_000_000
+_BACK_MICROS = 2_000_000
 """An id seen before, with a time that much later: the exchange counts anew."""
 _NO_LEVELS: tuple[Level, ...] = ()
 
@@ -153,6 +153,7 @@ class BookState:
         "_epoch",
         "_live",
         "_snapshot_at",
+        "_snapshot_sequence",
         "_time",
         "asks",
         "bids",
@@ -177,7 +178,7 @@ class BookState:
         self.in_sync = False
         self.reason: str | None = "no whole snapshot has come yet"
         self.seen = Seen()
-        self._epoch = self._snapshot_at = self._time = 0
+        self._epoch = self._snapshot_at = self._snapshot_sequence = self._time = 0
         self._live = False
 
     def take(self, record: OrderBook) -> Change | None:
@@ -187,7 +188,7 @@ class BookState:
         if record.market != self.market:
             self.seen.markets.add(record.market)
             return None
-        if record.depth is not None or record.channel == "partial-depth":
+        if not is_whole(record):
             self.seen.partial += 1
             return None
         if not self._timely(record):
@@ -212,9 +213,15 @@ class BookState:
         concerned = any(
             name.upper() == self.exchange_symbol and rest.startswith("depth") for name, _, rest in streams
         )
-        if news.event != "book.resync" or not concerned or news.at <= self._snapshot_at:
+        if news.event != "book.resync" or not concerned or self._began_after(news):
             return None
         return self.lose(f"the bridge resynchronises its book: {news.reason or 'no reason given'}")
+
+    def _began_after(self, news: Lifecycle) -> bool:
+        """Return whether the newest snapshot was made after the bridge lost its book."""
+        if news.lastSequence is not None:
+            return self._snapshot_sequence > news.lastSequence
+        return self._snapshot_at >= news.at
 
     def whole(self) -> Change:
         """Return the book as a change: a snapshot, or that it is lost."""
@@ -272,7 +279,7 @@ class BookState:
         if record.timestamp is not None or sequence != last:
             self.timestamp = record.timestamp
         self.exchange_symbol = record.exchangeSymbol
-        self._snapshot_at = record.receivedAt
+        self._snapshot_at, self._snapshot_sequence = record.receivedAt, sequence
         self._moved(record)
         self.in_sync, self.reason = True, None
         return self.whole()
@@ -311,6 +318,11 @@ class BookState:
     def _moved(self, record: OrderBook) -> None:
         self.sequence, self.received_at = record.sequence, record.receivedAt
         self._time = record.receivedAt if record.timestamp is None else record.timestamp
+
+
+def is_whole(record: OrderBook) -> bool:
+    """Return whether a record is part of a whole book, be it a snapshot or a change."""
+    return record.depth is None and record.channel != "partial-depth"
 
 
 def _unlinked(record: OrderBook, last: int) -> str | None:

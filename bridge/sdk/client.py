@@ -11,7 +11,7 @@ from bridge.errors import UsageError
 from bridge.schema import structure as schema_of
 from bridge.sdk import records as r
 from bridge.sdk.book import LiveBook
-from bridge.sdk.book_feed import Books
+from bridge.sdk.book_feed import Books, Wish
 from bridge.sdk.reading import Filter, GapMarker, Records, channels_of, decoder
 from bridge.sdk.record import Record
 from bridge.sdk.source import CaughtUp, Request
@@ -302,6 +302,7 @@ class Client:
         market: Market | None = None,
         timeout: float | None = 30,
         snapshot_interval: float = 60,
+        max_silence: float | None = None,
         stale_ok: bool = False,
     ) -> LiveBook:
         """Return a live order book, in sync, which is kept current in the background.
@@ -313,8 +314,9 @@ class Client:
             symbol: unified symbol (``BTC/USDT``), or the exchange's own (``BTCUSDT``) together with ``market``.
             market: ``spot``, ``usdm`` or ``coinm``.
             timeout: seconds that it may take; None is without a limit.
-            snapshot_interval: the bridge's ``snapshot_interval_seconds``: how far to look back at first, and how
-                long the book believes in silence (2½ intervals).
+            snapshot_interval: the bridge's ``snapshot_interval_seconds``: how far to look back at first.
+            max_silence: seconds without any record after which the book is lost; None is without a limit, as a
+                quiet symbol may have no change for hours.
             stale_ok: let levels be read while the book is not in sync.
 
         Raises:
@@ -331,11 +333,13 @@ class Client:
             raise UsageError(
                 f"several markets may have {symbol!r}; add market, or give the unified symbol (BTC/USDT)"
             )
-        if snapshot_interval <= 0:
-            raise UsageError(f"snapshot_interval is {snapshot_interval:g}; give seconds above 0")
+        for name, seconds in (("snapshot_interval", snapshot_interval), ("max_silence", max_silence)):
+            if seconds is not None and seconds <= 0:
+                raise UsageError(f"{name} is {seconds:g}; give seconds above 0")
         if self._books is None:
             self._books = Books(self._source, self._topics, self._decoder)
-        followed = await self._books.follow(symbol, market, timeout=timeout, interval=snapshot_interval)
+        wish = Wish(snapshot_interval, timeout, max_silence)
+        followed = await self._books.follow(symbol, market, wish)
         return LiveBook(followed, stale_ok=stale_ok)
 
     def _records(self, request: Request, filter_: Filter, *, markers: bool = False) -> Records[Any]:

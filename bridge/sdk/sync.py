@@ -355,12 +355,18 @@ class Client:
         market: Market | None = None,
         timeout: float | None = 30,
         snapshot_interval: float = 60,
+        max_silence: float | None = None,
         stale_ok: bool = False,
     ) -> LiveBook:
         """Return a live order book, in sync; for the arguments see :meth:`bridge.sdk.Client.order_book`."""
         book = self._loop.run(
             self._client.order_book(
-                symbol, market=market, timeout=timeout, snapshot_interval=snapshot_interval, stale_ok=stale_ok
+                symbol,
+                market=market,
+                timeout=timeout,
+                snapshot_interval=snapshot_interval,
+                max_silence=max_silence,
+                stale_ok=stale_ok,
             )
         )
         return LiveBook(book, self._loop)

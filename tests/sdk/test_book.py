@@ -347,6 +347,8 @@ def resync(at, *streams, event="book.resync", **fields):
         (gap(startTime=T0, detectedAt=T0 + 5000, cause="disconnected"), None),
         (resync(T0 + SECOND), "the bridge resynchronises its book: crossed"),
         (resync(T0 + 10_400), None),
+        (resync(T0, lastSequence=10), "the bridge resynchronises its book: crossed"),
+        (resync(T0 + 60 * SECOND, lastSequence=9), None),
         (resync(T0 + SECOND, "ethusdt@depth"), None),
         (resync(T0 + SECOND, "btcusdt@trade"), None),
         (resync(T0 + SECOND, market="usdm"), None),
@@ -569,6 +571,7 @@ async def test_the_exchanges_own_symbol_needs_its_market():
         ({"symbol": ""}, "symbol is empty"),
         ({"symbol": "BTC/USDT", "market": "moon"}, "market is 'moon'"),
         ({"symbol": "BTC/USDT", "snapshot_interval": 0}, "snapshot_interval is 0"),
+        ({"symbol": "BTC/USDT", "max_silence": 0}, "max_silence is 0"),
     ],
 )
 async def test_wrong_arguments_are_named(arguments, message):
@@ -582,7 +585,11 @@ async def test_wrong_arguments_are_named(arguments, message):
     ("history", "arguments", "message"),
     [
         ([], {}, "unified.order-book has nothing of it; is its name right"),
-        ([delta(1, 1), delta(2, 2)], {}, "has 2 changes of it but no whole snapshot; one comes every 60 s"),
+        (
+            [delta(1, 1), delta(2, 2)],
+            {},
+            "has 2 changes of it but no whole snapshot; one comes every 60 s while it changes",
+        ),
         (
             [record("snapshot", 1, depth=5)],
             {},
@@ -626,11 +633,55 @@ async def test_the_next_snapshot_is_waited_for():
         assert book.reason == "the bridge resynchronises its book: crossed"
 
 
-async def test_a_snapshot_further_back_is_found():
-    """Reading back goes further than one interval where the newest snapshot is older."""
-    history = [snapshot(1), *[delta(n, n, at=T0 + n * SECOND) for n in range(2, 400)]]
-    async with testing.connect(history, live=True) as client:
-        assert (await client.order_book("BTC/USDT")).sequence == 399
+@pytest.mark.parametrize("seconds", [80, 400, 30_000, 2_000_000])
+async def test_a_snapshot_further_back_is_found(seconds):
+    """Reading back goes as far as is needed: a book that does not change has no new snapshot."""
+    others = [snapshot(n, symbol="ETH/USDT", at=T0 + n * SECOND) for n in (1, seconds // 2, seconds)]
+    async with testing.connect([snapshot(1), delta(2, 2), *others], live=True) as client:
+        assert (await client.order_book("BTC/USDT", timeout=5)).sequence == 2
+
+
+class Stuck:
+    """A source that never comes to the end of what it reads back; live records come."""
+
+    def __init__(self, memory):
+        self.memory, self.partition, self.close = memory, memory.partition, memory.close
+        self.opened, self.closed = 0, asyncio.Event()
+
+    def read(self, request):
+        return self.memory.read(request) if request.end is None else StuckReading(self)
+
+
+class StuckReading:
+    """One reading that never ends."""
+
+    def __init__(self, source):
+        self.source = source
+
+    async def open(self):
+        self.source.opened += 1
+
+    async def fetch(self):
+        await asyncio.Event().wait()
+
+    async def close(self):
+        self.source.opened -= 1
+        self.source.closed.set()
+
+
+async def test_reading_back_ends_when_nobody_waits_any_more():
+    """A search goes on for those who wait, and ends when each has given up or has a new snapshot."""
+    async with testing.connect(live=True) as client:
+        source = client._source = Stuck(client._memory)
+        patient = asyncio.ensure_future(client.order_book("BTC/USDT"))
+        with pytest.raises(TimeoutError):
+            await client.order_book("BTC/USDT", timeout=0.02)
+        assert source.opened == 1
+        await client.feed(delta(6, 6), snapshot(7), delta(8, 8))
+        assert (await patient).sequence in {7, 8}
+        async with asyncio.timeout(5):
+            await source.closed.wait()
+        assert source.opened == 0
 
 
 async def test_a_change_just_before_the_time_read_from_is_found():
@@ -648,13 +699,13 @@ async def test_a_change_just_before_the_time_read_from_is_found():
         assert (book.sequence, book.best_bid) == (4, levels("100 3")[0])
 
 
-async def test_a_book_does_not_believe_in_silence():
-    """Where nothing comes for longer than snapshots are apart the book is lost, until one comes."""
+async def test_a_book_need_not_believe_in_silence():
+    """Where nothing comes for longer than is allowed the book is lost, until the next snapshot."""
     async with testing.connect([snapshot(9)], live=True) as client:
-        book = await client.order_book("BTC/USDT", snapshot_interval=0.1)
+        book = await client.order_book("BTC/USDT", max_silence=0.1)
         async with asyncio.timeout(10):
             await book.changed()
-        assert re.search(r"nothing has come for \d s, a snapshot is due every 0.1 s", book.reason)
+        assert re.search(r"nothing has come for \d s; is the bridge running", book.reason)
         await client.feed(snapshot(10))
         await book.changed()
         assert book.in_sync
