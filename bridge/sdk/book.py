@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from bridge.sdk.book_feed import Followed, Updates
+    from bridge.sdk.book_followed import Followed, Updates
     from bridge.sdk.book_state import BookState, Seen
     from bridge.sdk.records import Level
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import weakref
-from collections import defaultdict, deque
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from bridge.errors import DecodeError, NotInSync, TopicMismatch
-from bridge.sdk.book_state import BookState, Change, is_whole
+from bridge.sdk.book_followed import CLOSED, Followed, Wish
+from bridge.sdk.book_state import BookState
 from bridge.sdk.reading import decode
 from bridge.sdk.record import Record
 from bridge.sdk.records import Gap, Lifecycle, OrderBook
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from bridge.sdk.source import Reading, Source
     from bridge.sdk.topics import Topics
 
-T = TypeVar("T", bound=Record)
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 _SPANS = (1.25, 2.5, 5, 10, 40, 160, 640, 2560, 10240, 40960)
 """How far is read back for a snapshot, in snapshot intervals; the last is a month of minutes.
 
@@ -37,189 +38,8 @@ A symbol whose book does not change has no new snapshot, however long ago its la
 """
 _EDGE_MS = 5_000
 """Records that much older than a snapshot prove that reading back has found all that follow it."""
-_QUEUED = 10_000
 _AT_ONCE = 100
-_CLOSED = "it was closed"
 _ENDED = "the client was closed before there was an order book"
-
-
-class Wish(NamedTuple):
-    """How a book is to be followed.
-
-    Attributes:
-        interval: seconds from one whole snapshot to the next, while the book changes.
-        timeout: seconds it may take until it is in sync.
-        max_silence: seconds without any record after which it is lost.
-    """
-
-    interval: float
-    timeout: float | None
-    max_silence: float | None
-
-
-class Followed:
-    """A book that is kept current, and those who wait for its changes.
-
-    Args:
-        symbol: unified symbol.
-        market: its market; None takes that of the first record.
-        wish: how it is to be followed.
-        feed: the reader of its partition.
-    """
-
-    def __init__(self, symbol: str, market: str | None, wish: Wish, feed: Feed) -> None:
-        self.state = BookState(symbol, market)
-        self.wish, self.heard = wish, 0.0
-        self.snapshot_came = asyncio.Event()
-        self.version = 0
-        self._feed: Feed | None = feed
-        self._pending: list[tuple[int, OrderBook | DecodeError]] | None = []
-        self._news: list[Gap | Lifecycle] = []
-        self._updates: weakref.WeakSet[Updates] = weakref.WeakSet()
-        self._waiting: list[asyncio.Future[None]] = []
-        self.over = False
-        self.error: BaseException | None = None
-
-    def updates(self) -> Updates:
-        """Return an iterator of the changes from now on."""
-        updates = Updates(self)
-        self._updates.add(updates)
-        return updates
-
-    async def changed(self, since: int | None = None) -> int:
-        """Wait until the version is beyond ``since``, or the present one; see ``LiveBook.changed``."""
-        seen = self.version if since is None else since
-        while self.version <= seen:
-            if self.over:
-                raise self.error or NotInSync(f"the order book of {self.state.symbol} has ended")
-            await self.wait()
-        return self.version
-
-    async def wait(self) -> None:
-        """Wait for the next change or the end."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await future
-
-    def begin(self, state: BookState, after: int) -> None:
-        """Go on from ``state`` with what was put by and lies behind the offset ``after``."""
-        pending, self._pending = self._pending, None
-        news, self._news = self._news, []
-        self.state = state
-        if state.sequence is not None:
-            self._note(state.whole())
-        for offset, record in pending or ():
-            if offset > after:
-                self._take(record)
-        for item in news:
-            self.tell(item)
-
-    def give(self, offset: int, record: OrderBook | DecodeError, now: float) -> None:
-        """Take the next record of the symbol, or that a value was none, at the loop's time ``now``."""
-        self.heard = now
-        if self._pending is None:
-            self._take(record)
-            return
-        self._pending.append((offset, record))
-        if self._is_snapshot(record):
-            self.snapshot_came.set()
-
-    def tell(self, news: Gap | Lifecycle) -> None:
-        """Take a gap or a resynchronisation."""
-        if self._pending is not None:
-            self._news.append(news)
-            return
-        change = self.state.told(news)
-        if change is not None:
-            self._note(change)
-
-    def listen(self, now: float) -> None:
-        """Lose the book where nothing has come for longer than it may be silent."""
-        silent, most = now - self.heard, self.wish.max_silence
-        if (
-            most is not None
-            and silent > most
-            and self._pending is None
-            and self.state.in_sync
-            and not self.over
-        ):
-            self._note(self.state.lose(f"nothing has come for {silent:.0f} s; is the bridge running?"))
-
-    def end(self, reason: str | None = None, error: BaseException | None = None) -> None:
-        """Take no more: for a reason, or, at a source's end, with the book as it is."""
-        if self.over:
-            return
-        self.over, self.error = True, error
-        if reason is not None:
-            self._note(self.state.lose(reason))
-        self._wake()
-
-    async def aclose(self) -> None:
-        """Leave the feed."""
-        self.end(_CLOSED)
-        feed, self._feed = self._feed, None
-        if feed is not None:
-            await feed.leave(self)
-
-    def _is_snapshot(self, record: OrderBook | DecodeError) -> bool:
-        if isinstance(record, DecodeError) or record.type != "snapshot" or not is_whole(record):
-            return False
-        return self.state.market in {None, record.market}
-
-    def _take(self, record: OrderBook | DecodeError) -> None:
-        change: Change | None = None
-        if not isinstance(record, DecodeError):
-            change = self.state.take(record)
-        elif self.state.in_sync:
-            change = self.state.lose(f"a value is no record: {record}")
-        if change is not None:
-            self._note(change)
-
-    def _note(self, change: Change) -> None:
-        self.version += 1
-        for updates in self._updates:
-            updates.put(change)
-        self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-
-class Updates:
-    """An asynchronous iterator of a book's changes; it ends with the book."""
-
-    def __init__(self, followed: Followed) -> None:
-        self._followed = followed
-        self._queue: deque[Change] = deque()
-        self._behind = False
-
-    def put(self, change: Change) -> None:
-        """Queue a change."""
-        if len(self._queue) >= _QUEUED:
-            self._queue.clear()
-            self._behind = True
-        if not self._behind:
-            self._queue.append(change)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Change:
-        followed = self._followed
-        while True:
-            if self._behind:
-                self._behind = False
-                return followed.state.whole()
-            if self._queue:
-                return self._queue.popleft()
-            if followed.over:
-                if followed.error is not None:
-                    raise followed.error
-                raise StopAsyncIteration
-            await followed.wait()
 
 
 @dataclass(slots=True)
@@ -270,18 +90,65 @@ class _Search(NamedTuple):
     found: asyncio.Future[_Look]
 
 
+class _Opener:
+    """Opens readings of a source.
+
+    What is broken off half-way leaves connections behind. So where nobody waits any more a reading is opened to
+    the end all the same, and closed then.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._late: set[asyncio.Task[Any]] = set()
+
+    async def open(self, request: Request) -> Reading:
+        """Return an open reading; for the errors see :meth:`bridge.sdk.source.Reading.open`."""
+        reading = self._source.read(request)
+        opening = asyncio.create_task(reading.open())
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._do(self._close(reading, opening))
+            raise
+        return reading
+
+    async def partition(self, topic: str, key: bytes) -> int:
+        """Return the partition of a key; see :meth:`bridge.sdk.source.Source.partition`."""
+        return await asyncio.shield(self._do(self._source.partition(topic, key)))
+
+    async def aclose(self) -> None:
+        """Wait for what is still being opened or closed."""
+        await asyncio.gather(*self._late, return_exceptions=True)
+
+    async def _close(self, reading: Reading, opening: asyncio.Task[None]) -> None:
+        await asyncio.wait({opening})
+        if opening.exception() is None:
+            await reading.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._late.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._late.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it; if nobody does, nobody misses it
+
+
 class Feed:
     """The reader of one partition, for all books of it.
 
     Args:
-        source: where records come from.
+        opener: opens readings.
         topic: the order books' topic.
         decoder: decodes their values.
         over: called when the feed is not to be used any more.
     """
 
-    def __init__(self, source: Source, topic: str, decoder: Decoder, over: Callable[[Feed], None]) -> None:
-        self._source, self._topic, self._decoder, self._over = source, topic, decoder, over
+    def __init__(self, opener: _Opener, topic: str, decoder: Decoder, over: Callable[[Feed], None]) -> None:
+        self._opener, self._topic, self._decoder, self._over = opener, topic, decoder, over
         self._keys: set[bytes] = set()
         self._books: defaultdict[bytes, list[Followed]] = defaultdict(list)
         self._opening: asyncio.Task[None] | None = None
@@ -339,7 +206,7 @@ class Feed:
         """Stop reading; the books end."""
         self._over(self)
         for followed in self.books:
-            followed.end(_CLOSED)
+            followed.end(CLOSED)
         tasks = [*self._tasks, *((self._opening,) if self._opening else ())]
         for task in tasks:
             task.cancel()
@@ -354,14 +221,13 @@ class Feed:
 
     async def _open(self) -> None:
         # The set of keys grows with the books: what is put in later lies in the same partition.
-        reading = self._source.read(Request(topics=(self._topic,), keys=self._keys))
+        request = Request(topics=(self._topic,), keys=self._keys)
         try:
-            await reading.open()
+            self._reading = await self._opener.open(request)
         except BaseException:
             self._over(self)
             raise
-        self._reading = reading
-        self._do(self._pump(reading))
+        self._do(self._pump(self._reading))
 
     async def _pump(self, reading: Reading) -> None:
         loop = asyncio.get_running_loop()
@@ -416,8 +282,7 @@ class Feed:
         request = Request(
             topics=(self._topic,), keys=frozenset(by_key), start=f"-{span_ms}ms", end="now", late=None
         )
-        reading = self._source.read(request)
-        await reading.open()
+        reading = await self._opener.open(request)
         async with contextlib.aclosing(_records(reading, self._decoder, OrderBook)) as records:
             async for fetched, record in records:
                 for look in by_key.get(fetched.key or b"", ()):
@@ -439,12 +304,12 @@ class Books:
     """
 
     def __init__(self, source: Source, topics: Topics, decoder: Decoder) -> None:
-        self._source, self._decoder = source, decoder
+        self._opener, self._decoder = _Opener(source), decoder
         self._topic = topics.structure("order-book")
         self._feeds: dict[int, Feed] = {}
-        self._names = _Names(source, self._topic, decoder)
+        self._names = _Names(self._opener, self._topic, decoder)
         self._news = [
-            _News(source, topics.structure(class_.structure), decoder, class_, self.tell)
+            _News(self._opener, topics.structure(class_.structure), decoder, class_, self.tell)
             for class_ in (Gap, Lifecycle)
         ]
         self._watch: asyncio.Task[None] | None = None
@@ -502,12 +367,13 @@ class Books:
         await self._names.aclose()
         for news in self._news:
             await news.aclose()
+        await self._opener.aclose()
 
     async def _feed(self, symbol: str) -> Feed:
-        partition = await self._source.partition(self._topic, symbol.encode())
+        partition = await self._opener.partition(self._topic, symbol.encode())
         feed = self._feeds.get(partition)
         if feed is None:
-            feed = self._feeds[partition] = Feed(self._source, self._topic, self._decoder, self._forget)
+            feed = self._feeds[partition] = Feed(self._opener, self._topic, self._decoder, self._forget)
         return feed
 
     def _forget(self, feed: Feed) -> None:
@@ -541,7 +407,8 @@ class Books:
         if seen.snapshots:
             return f"{begun}: {state.reason}. The next whole snapshot heals it; is the bridge running?"
         every = (
-            f"one comes every {followed.wish.interval:g} s while it changes and a bridge subscribes its depth"
+            "a bridge that subscribes its depth writes one when its book gets in sync, then every "
+            f"{followed.wish.interval:g} s while it changes"
         )
         if seen.deltas:
             return f"{begun}: {self._topic} has {seen.deltas} changes of it but no whole snapshot; {every}"
@@ -564,10 +431,10 @@ class _News:
     """
 
     def __init__(
-        self, source: Source, topic: str, decoder: Decoder, class_: type[Gap | Lifecycle],
+        self, opener: _Opener, topic: str, decoder: Decoder, class_: type[Gap | Lifecycle],
         tell: Callable[[Gap | Lifecycle], None],
     ) -> None:  # fmt: skip
-        self._source, self._topic, self._decoder = source, topic, decoder
+        self._opener, self._topic, self._decoder = opener, topic, decoder
         self._class, self._tell = class_, tell
         self._opening: asyncio.Task[None] | None = None
         self._reading: Reading | None = None
@@ -580,11 +447,9 @@ class _News:
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        reading = self._source.read(Request(topics=(self._topic,)))
         with contextlib.suppress(TopicMismatch):
-            await reading.open()
-            self._reading = reading
-            self._pump = asyncio.create_task(self._follow(reading))
+            self._reading = await self._opener.open(Request(topics=(self._topic,)))
+            self._pump = asyncio.create_task(self._follow(self._reading))
 
     async def _follow(self, reading: Reading) -> None:
         async with contextlib.aclosing(_records(reading, self._decoder, self._class)) as records:
@@ -605,8 +470,8 @@ class _News:
 class _Names:
     """Finds unified symbols by market and exchange symbol, from the order books' own records."""
 
-    def __init__(self, source: Source, topic: str, decoder: Decoder) -> None:
-        self._source, self._topic, self._decoder = source, topic, decoder
+    def __init__(self, opener: _Opener, topic: str, decoder: Decoder) -> None:
+        self._opener, self._topic, self._decoder = opener, topic, decoder
         self._known: dict[tuple[str, str], str] = {}
         self._wanted: dict[asyncio.Future[str], tuple[str, str]] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -634,8 +499,7 @@ class _Names:
         """Read back, then on."""
         seen: set[bytes] = set()
         try:
-            reading = self._source.read(Request(topics=(self._topic,), start=f"-{span_ms}ms"))
-            await reading.open()
+            reading = await self._opener.open(Request(topics=(self._topic,), start=f"-{span_ms}ms"))
             async with contextlib.aclosing(_records(reading, self._decoder, OrderBook, skip=seen)) as records:
                 async for fetched, record in records:
                     if isinstance(record, OrderBook):
@@ -663,8 +527,8 @@ class _Names:
 
 
 async def _records(
-    reading: Reading, decoder: Decoder, class_: type[T], *, skip: AbstractSet[bytes] = frozenset()
-) -> AsyncGenerator[tuple[Fetched, T | DecodeError], None]:
+    reading: Reading, decoder: Decoder, class_: type[R], *, skip: AbstractSet[bytes] = frozenset()
+) -> AsyncGenerator[tuple[Fetched, R | DecodeError], None]:
     """Give the records of an open reading, and errors for values that are none; close it at the end."""
     count = 0
     try:

@@ -11,7 +11,8 @@ from bridge.errors import UsageError
 from bridge.schema import structure as schema_of
 from bridge.sdk import records as r
 from bridge.sdk.book import LiveBook
-from bridge.sdk.book_feed import Books, Wish
+from bridge.sdk.book_feed import Books
+from bridge.sdk.book_followed import Wish
 from bridge.sdk.reading import Filter, GapMarker, Records, channels_of, decoder
 from bridge.sdk.record import Record
 from bridge.sdk.source import CaughtUp, Request
