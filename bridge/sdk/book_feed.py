@@ -341,6 +341,9 @@ class Books:
                     await followed.changed()
         except BaseException as error:
             told = self._told(error, symbol, market, wish, followed)
+            if self._closed and isinstance(error, asyncio.CancelledError) and not _asked_to_stop():
+                # What was being opened was cancelled by the close; nobody cancelled who waits for the book.
+                told = NotInSync(f"{symbol}: {CLOSED}")
             if followed is not None:
                 await followed.aclose()
             if told is not None:
@@ -577,3 +580,9 @@ def _fail(futures: Iterable[asyncio.Future[Any]], error: Exception) -> None:
     for future in futures:
         if not future.done():
             future.set_exception(error)
+
+
+def _asked_to_stop() -> bool:
+    """Whether the running task itself was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -743,6 +743,19 @@ async def test_closing_the_client_ends_its_books():
     assert asyncio.all_tasks() == before
 
 
+@pytest.mark.parametrize("turns", range(1, 12))
+async def test_closing_the_client_while_a_book_opens(turns: int):
+    """Whichever step of opening the close meets, who waits for the book is told that it is not in sync."""
+    before = asyncio.all_tasks()
+    async with testing.connect([snapshot(9)], live=True) as client:
+        waiting = asyncio.ensure_future(client.order_book("ETH/USDT", market="spot"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with pytest.raises(NotInSync):
+        await waiting
+    assert asyncio.all_tasks() == before
+
+
 async def test_a_reader_that_fails_says_so():
     """An error of the reader ends the book with it, and the next book has a new reader."""
     async with testing.connect([snapshot(9)], live=True) as client:
