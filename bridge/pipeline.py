@@ -407,19 +407,27 @@ class Pipeline:
         if isinstance(happening, Lost):
             self._telemetry.metrics.book_resyncs_total.labels(stream.market).inc()
             reason = f"{happening.reason} (after {happening.sequence})"
-            self._tell_book("book.resync", stream, reason)
+            self._tell_book("book.resync", stream, reason, happening.sequence)
         elif isinstance(happening, Synced) and not happening.refreshed:
             reason = (
                 f"{happening.bids} bids and {happening.asks} asks at {happening.sequence}, "
                 f"{happening.changes} updates after the snapshot"
             )
-            self._tell_book("book.synced", stream, reason)
+            self._tell_book("book.synced", stream, reason, happening.sequence)
         if self.on_book is not None:
             self.on_book(stream, happening)
 
-    def _tell_book(self, event: Literal["book.synced", "book.resync"], stream: Stream, reason: str) -> None:
+    def _tell_book(
+        self, event: Literal["book.synced", "book.resync"], stream: Stream, reason: str, sequence: int
+    ) -> None:
         self._telemetry.emit(
-            Lifecycle(event=event, market=stream.market, streams=(stream.name,), reason=reason)
+            Lifecycle(
+                event=event,
+                market=stream.market,
+                streams=(stream.name,),
+                reason=reason,
+                last_sequence=sequence,
+            )
         )
 
     def poisoned(self, topic: str, key: bytes, value: bytes, timestamp_ms: int, error: str) -> None:

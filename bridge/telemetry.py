@@ -61,7 +61,7 @@ class Lifecycle:
         reason: why, in words; never holds a credential or a signed URL.
         retry_in: seconds until the next attempt.
         messages: messages received on the connection so far.
-        last_sequence: number of the last message of the connection.
+        last_sequence: number of the last message of the connection; of a book, its last update id.
         shard: the shard concerned.
         request_id: id of the request concerned (signals).
     """

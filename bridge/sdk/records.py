@@ -244,7 +244,8 @@ class Lifecycle(Record, frozen=True, gc=False):
         reason: Why, in words.
         nextRetryAt: When the next attempt is due. Microseconds.
         messages: Messages received on the connection so far.
-        lastSequence: connectionSequence of the last message.
+        lastSequence: connectionSequence of the last message; of book.synced and book.resync the book's
+            last update id.
         shard: The shard concerned.
         requestId: The request concerned.
     """
