@@ -16,6 +16,7 @@ import msgspec
 from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNames
 from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
+from bridge.core.compile import UNDECODABLE
 from bridge.core.conversions import micros
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
 from bridge.core.gap_filling import GapFilling
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 STREAM_PREFIX = b'{"stream":"'
 _NAME_AT = len(STREAM_PREFIX)
-_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
 
 
 @dataclass(slots=True)
@@ -222,7 +222,7 @@ class Pipeline:
                 message = deriver.decode(payload).data
                 event_time = deriver.event_time(message)
                 event_ms = event_milliseconds(event_time)
-            except _UNDECODABLE as error:
+            except UNDECODABLE as error:
                 value = raw_value(route.prefix, stamp, None, payload)
                 route.lane.append(received_at // 1000, route.key, value)
                 self._count(route.channel, payload)
@@ -464,7 +464,7 @@ def _classify(payload: bytes) -> tuple[str, str, str | None]:
     """Return channel, stream name and, unless it is an answer or a notice of the server, what is wrong."""
     try:
         message = msgspec.json.decode(payload)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         name = payload[_NAME_AT : payload.find(b'"', _NAME_AT)] if payload.startswith(STREAM_PREFIX) else b""
         return UNKNOWN, name.decode("utf-8", "replace")[:200], f"not JSON: {error}"
     if not isinstance(message, dict):

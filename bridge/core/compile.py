@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from bridge.core.instruments import Instrument
     from bridge.model import Market
 
+UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
+"""What reading the exchange's bytes as JSON may raise, times beyond a long included."""
+
 Unify = Callable[
     [Any, tuple[bytes, ...], bytes, "Instrument", tuple[bytes, ...]],
     tuple[tuple[int, int | None, bytes], ...],

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from bridge.core.compile import UNDECODABLE
 from bridge.errors import ContractError, UnexpectedMessage
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from bridge.core.declaration import Backfill
     from bridge.model import Market, Stream
 
-_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
 _rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MICROSECONDS_FROM = 10**14
 
@@ -114,7 +114,7 @@ class StreamHistory:
         """
         try:
             raw_rows = _rows(body)
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             raise UnexpectedMessage(f"{self.path}: {error}") from error
         rows: list[Row] = []
         bad: list[tuple[bytes, str]] = []
@@ -122,7 +122,7 @@ class StreamHistory:
             payload = bytes(raw)
             try:
                 message = self.message(msgspec.json.decode(payload))
-            except (*_UNDECODABLE, LookupError, TypeError) as error:
+            except (*UNDECODABLE, LookupError, TypeError) as error:
                 bad.append((payload, f"a row of {self.path}: {type(error).__name__}: {error}"))
             else:
                 rows.append(Row(*self.span(message), message, payload))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from bridge import __version__
 from bridge.core import notices
 from bridge.core.book_sync import book_of, depth_request
+from bridge.core.compile import UNDECODABLE
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import InstrumentHistory, Instruments
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 API = "api"
 """Channel of the raw records of answers."""
-
-_UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
 
 
 class RawRecord(NamedTuple):
@@ -110,7 +107,7 @@ class Rederiver:
         try:
             item.message = deriver.decode(raw.payload).data
             item.event_ms = event_milliseconds(deriver.event_time(item.message))
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             self.failed(deriver, Failure("parse", str(error), item))
             return
         deriver.take(item)
