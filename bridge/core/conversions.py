@@ -36,6 +36,11 @@ def micros(time: int) -> int:
     return time * 1000 if time < _MILLISECONDS_BELOW else time
 
 
+def milliseconds(time: int) -> int:
+    """Return a time of the exchange in milliseconds, rounded down; see :func:`micros` for how it comes."""
+    return time if time < _MILLISECONDS_BELOW else time // 1000
+
+
 def text(value: Int) -> str:
     """An id as text."""
     return str(value)

@@ -13,7 +13,7 @@ import msgspec
 
 from bridge.core.book_sync import Change, Due
 from bridge.core.conversions import micros
-from bridge.core.sequence import Missing, Newest, Sequencer, sequencer
+from bridge.core.sequence import Missing, Newest, Sequencer, Tail, sequencer
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import UnexpectedMessage
 from bridge.model import Header
@@ -149,6 +149,7 @@ class StreamDeriver:
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
         self._checked = stream.symbol if compiled.declaration.symbol is not None else None
         self._book_item: Item | None = None
+        self._resumed: Tail | None = None
 
     def _new_sequencer(self, hold: int) -> Sequencer[Item]:
         if self.rows:
@@ -165,6 +166,28 @@ class StreamDeriver:
     def deadline(self) -> int | None:
         """When :meth:`expire` has something to do, microseconds."""
         return self._sequencer.deadline
+
+    @property
+    def first(self) -> int | None:
+        """See :class:`~bridge.core.sequence.Sequencer`."""
+        return self._sequencer.first
+
+    @property
+    def tail(self) -> Tail | None:
+        """How far the stream has come in its unified topic; see :class:`~bridge.core.sequence.Sequencer`."""
+        return self._sequencer.tail
+
+    def resume(self, tail: Tail) -> None:
+        """Go on behind what an earlier owner of the stream published."""
+        self._resumed = tail
+        self._sequencer.resume(tail)
+
+    def cause(self, missing: Missing) -> str:
+        """Return why something is missing: an event did not come, or no process was there to receive it."""
+        if self._resumed is None:
+            return "sequence"
+        behind = {self._resumed.last + 1, self._resumed.last, self._resumed.close_time + 1}
+        return "restart" if (missing.first or missing.start_time) in behind else "sequence"
 
     def use(self, instruments: Instruments) -> None:
         """Use a newer table of instruments from the next message on."""
@@ -351,10 +374,15 @@ class _BySymbol:
     """Streams of all symbols in one: each symbol in its own order."""
 
     deadline: int | None = None
+    first: int | None = None
+    tail: Tail | None = None
 
     def __init__(self, compiled: CompiledChannel) -> None:
         self._compiled = compiled
         self._sequencers: dict[str | None, Sequencer[Item]] = {}
+
+    def resume(self, tail: Tail) -> None:
+        """Nothing need be: what comes next is newer."""
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         symbol = self._compiled.symbol(item.message)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from bridge.core.derive import Failure, Item
-from bridge.core.history import Page, StreamHistory, asked, milliseconds
+from bridge.core.history import Page, StreamHistory, asked
 from bridge.core.notices import Notice, gap_id, missing_notice
 from bridge.core.varint import long_bytes
 from bridge.errors import UnexpectedMessage
@@ -144,7 +144,7 @@ class GapFilling:
         if first is None:
             assert missing.start_time is not None, "a gap has ids or times"
             assert missing.end_time is not None
-            first, last = milliseconds(missing.start_time), milliseconds(missing.end_time)
+            first, last = missing.start_time, missing.end_time
         assert last is not None
         self._streams(deriver).gaps.append(OpenGap(first, last, notice))
         self.open += 1

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bridge.model import Market, Stream
 
 _rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_MICROSECONDS_FROM = 10**14
 
 Place = tuple[str, str, frozenset[tuple[str, str]]]
 """Market, path and what a query says besides the page: which stream's past an answer is of."""
@@ -127,11 +126,6 @@ class StreamHistory:
             else:
                 rows.append(Row(*self.span(message), message, payload))
         return Rows(rows, bad)
-
-
-def milliseconds(time: int) -> int:
-    """Return a time of a stream in milliseconds; spot's may be in microseconds, REST's never are."""
-    return time if time < _MICROSECONDS_FROM else time // 1000
 
 
 def asked(market: Market, endpoint: str) -> tuple[Place, Page] | None:

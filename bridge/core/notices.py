@@ -34,12 +34,12 @@ def missing_notice(deriver: StreamDeriver, missing: Missing, item: Item) -> Noti
     """Return the gap that a message showed."""
     start = None if missing.start_time is None else micros(missing.start_time)
     end = None if missing.end_time is None else micros(missing.end_time)
-    return _gap(deriver, missing.first, missing.last, start, end, "sequence", item)
+    return _gap(deriver, missing.first, missing.last, start, end, deriver.cause(missing), item)
 
 
-def dark_notice(deriver: StreamDeriver, since: int, until: int) -> Notice:
+def dark_notice(deriver: StreamDeriver, since: int, until: int, cause: str = "disconnected") -> Notice:
     """Return the gap of a stream without ids that no connection carried for a while (microseconds)."""
-    notice = _gap(deriver, None, None, since, until, "disconnected", None)
+    notice = _gap(deriver, None, None, since, until, cause, None)
     notice.record.update(status="unrecoverable", reason="the exchange keeps no history of it")
     return notice
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
+from bridge.core.conversions import milliseconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -40,7 +42,7 @@ class Missing(NamedTuple):
     Attributes:
         first: first missing id; None where the stream is known by time only.
         last: last missing id.
-        start_time: start of the stretch, microseconds; None where ids tell.
+        start_time: start of the stretch, milliseconds; None where ids tell.
         end_time: its end.
     """
 
@@ -50,8 +52,38 @@ class Missing(NamedTuple):
     end_time: int | None = None
 
 
+class Tail(NamedTuple):
+    """How far a stream has come: what its next owner needs to go on without a seam.
+
+    Attributes:
+        last: the last id; of candles the open time of the newest, milliseconds.
+        event_ms: event time of the newest message, milliseconds; 0 where it is not known.
+        close_time: of candles, close time of the newest, milliseconds.
+        closed: of candles, whether that one is closed.
+    """
+
+    last: int
+    event_ms: int = 0
+    close_time: int = 0
+    closed: bool = False
+
+
 class Sequencer(Protocol[Item]):
-    """One stream's order."""
+    """One stream's order.
+
+    Attributes:
+        first: the first id (of candles: open time, milliseconds) of the series that goes on now; None before it,
+            and where nothing can be found missing.
+    """
+
+    first: int | None
+
+    def resume(self, tail: Tail) -> None:
+        """Go on behind what an earlier owner of the stream published."""
+
+    @property
+    def tail(self) -> Tail | None:
+        """How far the stream has come; None before its first message, and where nothing can be found missing."""
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return what is due now, in order."""
@@ -68,6 +100,11 @@ class Unordered(Generic[Item]):
     """A stream with nothing to go by: everything passes."""
 
     deadline: int | None = None
+    first: int | None = None
+    tail: Tail | None = None
+
+    def resume(self, tail: Tail) -> None:
+        """Nothing can be resumed."""
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Pass ``item`` on."""
@@ -81,15 +118,25 @@ class Unordered(Generic[Item]):
 class Linked(Generic[Item]):
     """Each message says which id it follows: contiguous ids, spot depth (``U`` - 1), futures depth (``pu``)."""
 
-    __slots__ = ("_event_ms", "_far_back", "_held", "_hold", "_last", "_link", "deadline")
+    __slots__ = ("_event_ms", "_far_back", "_held", "_hold", "_last", "_link", "deadline", "first")
 
     def __init__(self, link: Callable[[Any], tuple[int, int]], hold: int) -> None:
         self._link, self._hold = link, hold
+        self.first: int | None = None
         self._last: int | None = None
         self._held: dict[int, tuple[int, Item]] = {}  # last id -> (previous id, item)
         self._event_ms = 0
         self._far_back = 0
         self.deadline: int | None = None
+
+    def resume(self, tail: Tail) -> None:
+        """Go on behind what an earlier owner of the stream published."""
+        self._last, self._event_ms = tail.last, tail.event_ms
+
+    @property
+    def tail(self) -> Tail | None:
+        """How far the stream has come."""
+        return None if self._last is None else Tail(self._last, self._event_ms)
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return what is due now, in order."""
@@ -103,10 +150,12 @@ class Linked(Generic[Item]):
         if self.deadline is not None and item.received_at > self.deadline:
             due += self.expire(item.received_at)
         if self._last is None:
+            self.first = previous + 1
             due.append(self._pass(last, item))
         elif last <= self._last:
             if self._is_new_series(item):
                 due += self.expire(1 << 62)
+                self.first = previous + 1
                 due.append(self._pass(last, item))
         elif previous <= self._last:
             due.append(self._pass(last, item))
@@ -165,19 +214,33 @@ class Linked(Generic[Item]):
 class Candle(Generic[Item]):
     """Open times follow each other; each candle closes once."""
 
-    __slots__ = ("_candle", "_close_time", "_closed", "_event_ms", "_newest", "deadline")
+    __slots__ = ("_candle", "_close_time", "_closed", "_event_ms", "_newest", "deadline", "first")
 
     def __init__(self, candle: Callable[[Any], tuple[int, int, bool]]) -> None:
         self._candle = candle
+        self.first: int | None = None
         self._newest: int | None = None
         self._close_time = 0
         self._closed = False
         self._event_ms = 0
         self.deadline: int | None = None
 
+    def resume(self, tail: Tail) -> None:
+        """Go on behind what an earlier owner of the stream published."""
+        self._newest, self._event_ms, self._close_time, self._closed = tail
+
+    @property
+    def tail(self) -> Tail | None:
+        """How far the stream has come."""
+        if self._newest is None:
+            return None
+        return Tail(self._newest, self._event_ms, self._close_time, self._closed)
+
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return it unless it was seen, with the stretch of candles missing before it."""
-        open_time, close_time, closed = self._candle(item.message)
+        began, ended, closed = self._candle(item.message)
+        # Spot's may come in microseconds; candles begin and end with milliseconds all the same.
+        open_time, close_time = milliseconds(began), milliseconds(ended)
         event_ms = item.event_ms or 0
         due: list[Item | Missing] = []
         if self._newest is not None:
@@ -190,6 +253,8 @@ class Candle(Generic[Item]):
             expected = self._close_time + 1 if self._closed else self._newest
             if open_time > self._newest and open_time > expected:
                 due.append(Missing(None, None, expected, open_time - 1))
+        else:
+            self.first = open_time
         self._newest, self._close_time, self._closed, self._event_ms = open_time, close_time, closed, event_ms
         due.append(item)
         return due
@@ -208,11 +273,17 @@ class Newest(Generic[Item]):
 
     __slots__ = ("_key", "_payloads", "_value", "deadline")
 
+    first: int | None = None
+    tail: Tail | None = None
+
     def __init__(self, key: Callable[[Any], int | None]) -> None:
         self._key = key
         self._value: int | None = None
         self._payloads: set[bytes] = set()
         self.deadline: int | None = None
+
+    def resume(self, tail: Tail) -> None:
+        """Nothing need be: what comes next is newer."""
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return it unless it is old."""
