@@ -22,6 +22,7 @@ from bridge.config_values import (
     HttpUrl,
     ReadableFile,
     StreamUrl,
+    StreamUrls,
     Whole,
 )
 from bridge.errors import ConfigError
@@ -164,8 +165,9 @@ class Account(Section):
 class MarketEndpoints(Section):
     """Where one market is reached, other than at Binance's own address."""
 
-    stream: StreamUrl | None = None
-    """Base URL of the WebSocket streams, `wss://` or `ws://`."""
+    stream: StreamUrls | None = None
+    """Base URL of the WebSocket streams, `wss://` or `ws://`; or a list of two, the second of which is for the \
+second leg (`connection.redundancy: 2`), and else where connections go when the first can't be reached."""
     rest: HttpUrl | None = None
     """Base URL of the REST API, `https://` or `http://`."""
     ws_api: StreamUrl | None = None
@@ -202,6 +204,9 @@ class Connection(Section):
     """Age at which a connection is replaced; the exchange closes it at 24 h."""
     overlap_seconds: Annotated[Whole, Field(ge=1, le=300)] = 10
     """How long the old and the new connection run side by side at a rotation."""
+    redundancy: Annotated[Whole, Field(ge=1, le=2)] = 1
+    """Connections that carry each stream: with 2, a second one to another host where the market has one. What comes \
+first counts; a lost connection then costs nothing. Raw topics hold what both received."""
     transport: Literal["websockets", "picows", "auto"] = "websockets"
     """WebSocket library; `picows` needs the extra `fast`, `auto` takes it where it is installed."""
     max_message_bytes: Annotated[Whole, Field(ge=65_536, le=268_435_456)] = 16_777_216
@@ -418,18 +423,19 @@ def _insecure(settings: Settings) -> Iterator[Problem]:
     for market in Endpoints.model_fields:
         endpoints: MarketEndpoints = getattr(settings.endpoints, market)
         for name in MarketEndpoints.model_fields:
-            text: str | None = getattr(endpoints, name)
-            url = config_values.split_url(text) if text else None
-            if (
-                url is not None
-                and url.scheme in {"ws", "http"}
-                and not config_values.is_loopback(url.hostname or "")
-            ):
-                yield Problem(
-                    f"endpoints.{market}.{name}",
-                    f"found {shown(text)}, which is not encrypted and not this machine; "
-                    f"expected {url.scheme}s://, or allow_insecure: true",
-                )
+            given: str | tuple[str, ...] | None = getattr(endpoints, name)
+            for text in (given,) if isinstance(given, str) else given or ():
+                url = config_values.split_url(text)
+                if (
+                    url is not None
+                    and url.scheme in {"ws", "http"}
+                    and not config_values.is_loopback(url.hostname or "")
+                ):
+                    yield Problem(
+                        f"endpoints.{market}.{name}",
+                        f"found {shown(text)}, which is not encrypted and not this machine; "
+                        f"expected {url.scheme}s://, or allow_insecure: true",
+                    )
 
 
 def _doubled(settings: Settings) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 from urllib.parse import SplitResult, urlsplit
@@ -93,7 +93,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _url(*schemes: str) -> AfterValidator:
+def _url_check(*schemes: str) -> Callable[[str], str]:
     example = f"{schemes[-1]}://host:port"
 
     def check(value: str) -> str:
@@ -106,7 +106,18 @@ def _url(*schemes: str) -> AfterValidator:
             refuse(value, f"a URL such as {example}" + (f" or {schemes[0]}://…" if len(schemes) > 1 else ""))
         return value.rstrip("/")
 
-    return AfterValidator(check)
+    return check
+
+
+def _stream_urls(value: object) -> object:
+    """One URL, or the two of the first and the second leg."""
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise ValueError(f"found a list of {len(value)}; expected one URL, or two: one for each leg")
+        return tuple(_stream_urls(one) for one in value)
+    if not isinstance(value, str):
+        refuse(value, "a URL such as wss://host:port, or a list of two")
+    return _stream_url(value)
 
 
 def _symbols(value: object) -> object:
@@ -162,12 +173,15 @@ def plain_symbol(symbol: str) -> str:
     return pair.replace("/", "").upper() + dash + delivery
 
 
+_stream_url = _url_check("ws", "wss")
+
 Whole: TypeAlias = Annotated[int, BeforeValidator(_not_boolean)]
 """A whole number; ``true`` is none."""
 UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 Replicas: TypeAlias = Annotated[Whole, AfterValidator(_replicas)]
 ReadableFile: TypeAlias = Annotated[Path, AfterValidator(_readable)]
-StreamUrl: TypeAlias = Annotated[str, _url("ws", "wss")]
-HttpUrl: TypeAlias = Annotated[str, _url("http", "https")]
+StreamUrl: TypeAlias = Annotated[str, AfterValidator(_stream_url)]
+StreamUrls: TypeAlias = Annotated[str | tuple[str, str], BeforeValidator(_stream_urls)]
+HttpUrl: TypeAlias = Annotated[str, AfterValidator(_url_check("http", "https"))]
 BootstrapServers: TypeAlias = Annotated[str, BeforeValidator(_bootstrap_servers)]
 SYMBOLS = BeforeValidator(_symbols)

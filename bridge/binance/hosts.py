@@ -15,7 +15,7 @@ from bridge.errors import ConfigError
 from bridge.model import MARKETS, Environment, Market
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Hosts:
         rest: REST, without ``/api/v3`` and the like.
         ws_api: the WebSocket API with its path, or None where none is known.
         stream_fallbacks: further stream hosts, tried in turn when the first can't be reached.
+        second_stream: where the second leg goes, for redundancy; None where the market has one host only.
         microseconds: ask for times in microseconds; spot alone can.
     """
 
@@ -34,7 +35,21 @@ class Hosts:
     rest: str
     ws_api: str | None
     stream_fallbacks: tuple[str, ...] = ()
+    second_stream: str | None = None
     microseconds: bool = False
+
+    def legs(self, count: int) -> tuple[Hosts, ...]:
+        """Return the hosts of each of ``count`` (1 or 2) legs: the same market, another stream host first.
+
+        A leg whose own hosts can't be reached goes to the other's: two connections to one host are still
+        more than one. Where a market has a single host, both legs go there.
+        """
+        own = (self.stream, *self.stream_fallbacks)
+        second = self.stream if self.second_stream is None else self.second_stream
+        first_leg = tuple(dict.fromkeys((*own, second)))
+        second_leg = tuple(dict.fromkeys((second, *reversed(own))))
+        ways = (first_leg, second_leg)[:count]
+        return tuple(replace(self, stream=way[0], stream_fallbacks=way[1:]) for way in ways)
 
     def stream_url(self, path: str, attempt: int = 0) -> str:
         """Return the combined-stream URL of a path (``public``, ``market`` or "").
@@ -55,6 +70,7 @@ HOSTS: Mapping[Environment, Mapping[Market, Hosts]] = {
             rest="https://api.binance.com",
             ws_api="wss://ws-api.binance.com:443/ws-api/v3",
             stream_fallbacks=("wss://stream.binance.com:443",),
+            second_stream="wss://data-stream.binance.vision",
         ),
         "usdm": Hosts(
             stream="wss://fstream.binance.com",
@@ -73,6 +89,7 @@ HOSTS: Mapping[Environment, Mapping[Market, Hosts]] = {
             rest="https://demo-api.binance.com",
             ws_api="wss://demo-ws-api.binance.com/ws-api/v3",
             stream_fallbacks=("wss://demo-stream.binance.com",),
+            second_stream="wss://demo-stream.binance.com",
         ),
         "usdm": Hosts(
             stream="wss://demo-fstream.binance.com", rest="https://demo-fapi.binance.com", ws_api=None
@@ -87,9 +104,11 @@ HOSTS: Mapping[Environment, Mapping[Market, Hosts]] = {
             rest="https://testnet.binance.vision",
             ws_api="wss://ws-api.testnet.binance.vision/ws-api/v3",
             stream_fallbacks=("wss://stream.testnet.binance.vision",),
+            second_stream="wss://stream.testnet.binance.vision",
         ),
         "usdm": Hosts(
             stream="wss://fstream.binancefuture.com",
+            second_stream="wss://stream.binancefuture.com",
             rest="https://testnet.binancefuture.com",
             ws_api="wss://testnet.binancefuture.com/ws-fapi/v1",
         ),
@@ -106,7 +125,7 @@ _SCHEMES = {"stream": ("wss", "ws"), "rest": ("https", "http"), "ws_api": ("wss"
 
 def hosts_of(
     environment: Environment,
-    endpoints: Mapping[str, Mapping[str, str | None]] | None = None,
+    endpoints: Mapping[str, Mapping[str, str | Sequence[str] | None]] | None = None,
     *,
     allow_insecure: bool = False,
 ) -> dict[Market, Hosts]:
@@ -115,7 +134,7 @@ def hosts_of(
     Args:
         environment: which exchange.
         endpoints: ``{"spot": {"stream": "ws://127.0.0.1:9443", "rest": …, "ws_api": …}}``; what is left out
-            or None stays the exchange's own.
+            or None stays the exchange's own. ``stream`` may be two URLs: of the first and the second leg.
         allow_insecure: allow ``ws`` and ``http`` to more than loopback.
 
     Raises:
@@ -130,7 +149,8 @@ def hosts_of(
             if name not in _SCHEMES:
                 raise ConfigError(f"{key} is unknown{_nearest(name, tuple(_SCHEMES))}")
             if url is not None:
-                found[market] = _replaced(found[market], name, _checked(key, name, url, allow_insecure))
+                urls = [_checked(key, name, one, allow_insecure) for one in _listed(key, name, url)]
+                found[market] = _replaced(found[market], name, urls)
     return found
 
 
@@ -142,9 +162,20 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def _replaced(hosts: Hosts, name: str, url: str) -> Hosts:
+def _listed(key: str, name: str, url: str | Sequence[str]) -> Sequence[str]:
+    """Return one URL, or two where a stream has two legs."""
+    if isinstance(url, str):
+        return (url,)
+    if name != "stream" or len(url) != 2:
+        raise ConfigError(f"{key} holds {len(url)} URLs; only stream may be a list, of two: one for each leg")
+    return url
+
+
+def _replaced(hosts: Hosts, name: str, urls: Sequence[str]) -> Hosts:
+    url = urls[0]
     if name == "stream":
-        return replace(hosts, stream=url, stream_fallbacks=())
+        second = urls[1] if len(urls) > 1 else None
+        return replace(hosts, stream=url, stream_fallbacks=(), second_stream=second)
     return replace(hosts, rest=url) if name == "rest" else replace(hosts, ws_api=url)
 
 

@@ -34,6 +34,49 @@ def test_endpoints_replace_what_they_name_and_nothing_else():
     assert hosts["usdm"] == HOSTS["prod"]["usdm"]
 
 
+def test_the_second_leg_goes_to_another_host_and_each_falls_back_to_the_others():
+    """Spot's legs begin at two hosts; both know all of them, so that neither is lost with one host."""
+    first, second = HOSTS["prod"]["spot"].legs(2)
+    assert first.stream_url("") == "wss://stream.binance.com:9443/stream"
+    assert second.stream_url("") == "wss://data-stream.binance.vision/stream"
+    ways = [{leg.stream_url("", attempt) for attempt in range(3)} for leg in (first, second)]
+    assert ways[0] == ways[1]
+    assert len(ways[0]) == 3
+    assert second.rest == first.rest
+
+
+def test_both_legs_of_a_market_with_one_host_go_there():
+    """USD-margined futures have one host: two connections to it."""
+    first, second = HOSTS["prod"]["usdm"].legs(2)
+    assert first == second
+    assert [second.stream_url("market", attempt) for attempt in range(2)] == [
+        "wss://fstream.binance.com/market/stream"
+    ] * 2
+
+
+def test_no_environment_has_an_unencrypted_second_leg():
+    """Every pair of environment and market gives two legs, encrypted."""
+    for environment in ENVIRONMENTS:
+        for market in MARKETS:
+            assert len(HOSTS[environment][market].legs(1)) == 1
+            for leg in HOSTS[environment][market].legs(2):
+                assert all(leg.stream_url("", attempt).startswith("wss://") for attempt in range(3))
+
+
+def test_an_endpoint_of_two_urls_is_one_for_each_leg():
+    """The first is the first leg's, the second the second leg's; one alone has the second to fall back to."""
+    hosts = hosts_of("prod", {"spot": {"stream": ("ws://127.0.0.1:1", "ws://127.0.0.1:2")}})["spot"]
+    first, second = hosts.legs(2)
+    assert first.stream_url("") == "ws://127.0.0.1:1/stream"
+    assert second.stream_url("") == "ws://127.0.0.1:2/stream"
+    (alone,) = hosts.legs(1)
+    assert [alone.stream_url("", attempt) for attempt in range(3)] == [
+        "ws://127.0.0.1:1/stream",
+        "ws://127.0.0.1:2/stream",
+        "ws://127.0.0.1:1/stream",
+    ]
+
+
 @pytest.mark.parametrize(
     ("endpoints", "message"),
     [
@@ -46,6 +89,8 @@ def test_endpoints_replace_what_they_name_and_nothing_else():
         ({"spot": {"rest": "https://u:p@host"}}, "without user, password or query"),
         ({"spot": {"ws_api": "wss://host?key=secret"}}, "without user, password or query"),
         ({"spot": {"rest": "https://host:port"}}, "can't be read"),
+        ({"spot": {"stream": ["ws://localhost", "ws://example.com"]}}, "is unencrypted and example.com"),
+        ({"spot": {"rest": ["https://a", "https://b"]}}, "only stream may be a list"),
     ],
 )
 def test_wrong_endpoints_are_named(endpoints, message):

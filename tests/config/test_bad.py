@@ -222,6 +222,27 @@ CASES = [
         top('endpoints: {spot: {rest: "ftp://x"}}'),
         ("endpoints.spot.rest: ", "https://host:port"),
     ),
+    Bad(
+        "three URLs for two legs",
+        top('endpoints: {spot: {stream: ["wss://a", "wss://b", "wss://c"]}}'),
+        ("endpoints.spot.stream: found a list of 3", "one URL, or two"),
+    ),
+    Bad(
+        "second leg that is no stream URL",
+        top('endpoints: {spot: {stream: ["wss://a", "https://b"]}}'),
+        ("endpoints.spot.stream: ", "wss://host:port"),
+    ),
+    Bad(
+        "second leg not encrypted",
+        top('endpoints: {usdm: {stream: ["wss://a", "ws://10.0.0.1:9443"]}}'),
+        ("endpoints.usdm.stream: ", "not encrypted"),
+    ),
+    Bad(
+        "two URLs where one is asked for",
+        top('endpoints: {spot: {rest: ["https://a", "https://b"]}}'),
+        ("endpoints.spot.rest: ", "text"),
+    ),
+    Bad("three legs", top("connection: {redundancy: 3}"), ("connection.redundancy: found 3", "at most 2")),
     Bad("no URL", top("endpoints: {spot: {rest: nowhere}}"), ('endpoints.spot.rest: found "nowhere"',)),
     Bad(
         "plain ws to another machine",

@@ -49,6 +49,20 @@ def written(tmp_path: Path, content: object) -> Path:
     return file
 
 
+def test_a_stream_endpoint_is_one_url_or_one_for_each_leg(tmp_path: Path) -> None:
+    """Both forms load, from the file and from a variable."""
+    urls = ["ws://127.0.0.1:1", "ws://127.0.0.1:2/"]
+    file = written(
+        tmp_path, SMALL | {"endpoints": {"spot": {"stream": urls}, "usdm": {"stream": "wss://proxy:1/"}}}
+    )
+    endpoints = load(file, {"BRIDGE_ENDPOINTS__COINM__STREAM": '["wss://a", "wss://b"]'}).endpoints
+    assert endpoints.spot.stream == ("ws://127.0.0.1:1", "ws://127.0.0.1:2")
+    assert endpoints.usdm.stream == "wss://proxy:1"
+    assert endpoints.coinm.stream == ("wss://a", "wss://b")
+    one = load(file, {"BRIDGE_ENDPOINTS__SPOT__STREAM": "ws://127.0.0.1:3"}).endpoints
+    assert one.spot.stream == "ws://127.0.0.1:3"
+
+
 def test_the_contracts_file_loads_as_it_is(tmp_path: Path) -> None:
     """The file the contract promises to work gives its values."""
     settings = load(written(tmp_path, CONTRACT), {})
