@@ -14,19 +14,19 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka.errors import for_code
+from aiokafka.errors import NodeNotReadyError, for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
-from bridge.errors import BridgeError, KafkaUnavailable, TopicMismatch
+from bridge.errors import BridgeError, DeliveryFailed, KafkaUnavailable, TopicMismatch
 from bridge.kafka import client as kafka_client
-from bridge.kafka.outbox import MAX_RECORD_BYTES, BatchFormat, Buffer, Identity, Outbox
+from bridge.kafka.outbox import MAX_RECORD_BYTES, BatchFormat, Buffer, Identity, Outbox, SealedBatch
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import Hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from bridge.kafka.publisher import TroubleKind
     from bridge.kafka.settings import KafkaSettings
@@ -39,6 +39,7 @@ _WATCHDOG_SECONDS = 60.0
 _METADATA_PATIENCE_SECONDS = 2.0
 _RETRY_SECONDS = 0.1
 _RETRY_MAX_SECONDS = 2.0
+_MAY_SEND_SECONDS = 0.25
 _LANES_KEPT = 200_000
 _UNTIL_TOLD = float("inf")
 
@@ -92,6 +93,7 @@ class AiokafkaPublisher:
         name: str = "bridge",
         watchdog_seconds: float = _WATCHDOG_SECONDS,
     ) -> None:
+        self.may_send: Callable[[], bool] = lambda: True
         self._settings, self._hooks, self._name = settings, hooks or Hooks(), name
         self._format = BatchFormat(settings.batch_bytes, settings.compression)
         self._buffer = Buffer(settings.buffer_bytes, self._hooks.on_full)
@@ -102,7 +104,8 @@ class AiokafkaPublisher:
         self._lanes: dict[tuple[str, bytes], Outbox] = {}
         self._client: kafka_client.Client | None = None
         self._cluster_id: str | None = None
-        self._identity = Identity(-1, -1)
+        self._identity: Identity | None = None  # of partitions that have none yet; None until it is asked for
+        self._asking: asyncio.Task[None] | None = None
         self._lingering: list[Outbox] = []  # have an open batch that waits for company
         self._ready: dict[Outbox, None] = {}  # have something to send now, in the order they got it
         self._busy: set[int] = set()  # brokers with a request on its way
@@ -114,6 +117,7 @@ class AiokafkaPublisher:
         self._flushing = 0
         self._progress_at = 0.0
         self._acknowledged = asyncio.Event()
+        self._discards = 0
         self._troubles: set[tuple[TroubleKind, str]] = set()
 
     # The port.
@@ -207,6 +211,33 @@ class AiokafkaPublisher:
                 totals[outbox.place.topic] = totals.get(outbox.place.topic, 0) + outbox.queued
         return sorted(totals.items())
 
+    async def settle(self) -> None:
+        """Return once every record appended before the call is acknowledged, or refused for good."""
+        waiting = {outbox: outbox.done + outbox.queued for outbox in self._outboxes.values() if outbox.queued}
+        for outbox in waiting:
+            outbox.seal()
+            self._ready[outbox] = None
+        self._pump()
+        discards = self._discards
+        while waiting:
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
+            if self._discards != discards:
+                raise DeliveryFailed("what waited for Kafka was discarded")
+            waiting = {outbox: goal for outbox, goal in waiting.items() if outbox.done < goal}
+
+    def discard(self) -> list[tuple[str, int]]:
+        """Drop everything queued and not acknowledged; return topic and number of records, sorted."""
+        dropped = self.undelivered()
+        for outbox in self._outboxes.values():
+            if outbox.unsure:
+                self._identity = None
+            outbox.discard()
+        if dropped:
+            self._discards += 1
+            self._acknowledged.set()
+        return dropped
+
     async def flush(self, timeout: float) -> int:
         """Send what is queued; return how many records were not acknowledged in ``timeout`` seconds."""
         self._flushing += 1
@@ -279,6 +310,9 @@ class AiokafkaPublisher:
         client = self._client
         if client is None:
             return
+        if not self.may_send():
+            self._pump_in(_MAY_SEND_SECONDS)
+            return
         now = monotonic()
         loads: dict[int, list[Outbox]] = {}
         sizes: dict[int, int] = {}
@@ -291,22 +325,31 @@ class AiokafkaPublisher:
                 continue
             if leader in self._busy:
                 continue
-            batch = outbox.head()
+            batch = self._next(client, outbox)
             if batch is None:
-                del self._ready[outbox]
                 continue
             size = sizes.get(leader, 0) + len(batch.data)
             if leader in loads and size > _REQUEST_BYTES:
-                continue
-            if batch.record_bytes > MAX_RECORD_BYTES:
-                self._isolate(outbox, f"larger than {MAX_RECORD_BYTES} bytes", too_large=False)
-                self._pump_in(0.0)
                 continue
             sizes[leader] = size
             loads.setdefault(leader, []).append(outbox)
             del self._ready[outbox]
         for leader, outboxes in loads.items():
             self._send(client, leader, outboxes)
+
+    def _next(self, client: kafka_client.Client, outbox: Outbox) -> SealedBatch | None:
+        """Return the batch that this partition may send now, if it has one and is known to the broker."""
+        batch = outbox.head()
+        if batch is None:
+            del self._ready[outbox]
+        elif outbox.identity is None and self._identity is None:
+            self._ask(client)
+            batch = None
+        elif batch.record_bytes > MAX_RECORD_BYTES:
+            self._isolate(outbox, f"larger than {MAX_RECORD_BYTES} bytes", too_large=False)
+            self._pump_in(0.0)
+            batch = None
+        return batch
 
     def _no_leader(self, client: kafka_client.Client, outbox: Outbox) -> None:
         client.force_metadata_update()
@@ -317,10 +360,10 @@ class AiokafkaPublisher:
 
     def _send(self, client: kafka_client.Client, leader: int, outboxes: list[Outbox]) -> None:
         topics: dict[str, list[tuple[int, bytearray]]] = {}
-        for outbox in outboxes:
-            if outbox.identity is None:
-                outbox.identity = self._identity
-            batch = outbox.sealed[0]
+        load = {outbox: outbox.sealed[0] for outbox in outboxes}
+        for outbox, batch in load.items():
+            outbox.identity = outbox.identity or self._identity
+            assert outbox.identity is not None
             batch.stamp(outbox.identity, outbox.sequence)
             outbox.in_flight = True
             topics.setdefault(outbox.place.topic, []).append((outbox.place.partition, batch.data))
@@ -331,37 +374,62 @@ class AiokafkaPublisher:
             topics=list(topics.items()),
         )
         self._busy.add(leader)
-        task = asyncio.create_task(self._exchange(client, leader, request, outboxes), name="kafka produce")
+        task = asyncio.create_task(self._exchange(client, leader, request, load), name="kafka produce")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _exchange(
-        self, client: kafka_client.Client, leader: int, request: ProduceRequest, outboxes: Sequence[Outbox]
+        self,
+        client: kafka_client.Client,
+        leader: int,
+        request: ProduceRequest,
+        load: dict[Outbox, SealedBatch],
     ) -> None:
         """Send one request and settle each of its batches by the answer, or by there being none."""
-        results: dict[tuple[str, int], _Result] = {}
+        results: dict[tuple[str, int], _Result] | None = {}
         lost = f"broker {leader} left it out of its answer"
         try:
-            response: Any = await client.send(leader, request)
-            for topic, answers in response.topics:
-                for partition, code, offset, *_ in answers:
-                    results[topic, partition] = _Result(code, offset)
+            results = await self._answers(client, leader, request, load)
         except kafka_client.LOST as error:
             client.force_metadata_update()
             lost = f"broker {leader}: {type(error).__name__}: {error}".rstrip(": ")
         finally:
             self._busy.discard(leader)
-            for outbox in outboxes:
+            for outbox in load:
                 outbox.in_flight = False
-        for outbox in outboxes:
-            result = results.get(outbox.place)
-            if result is None:
+        for outbox, batch in load.items():
+            result = results.get(outbox.place) if results is not None else None
+            if results is None or outbox.first is not batch:  # not sent, or discarded meanwhile
+                self._ready[outbox] = None
+            elif result is None:
                 self._hold(outbox, "unavailable", lost, quiet_attempts=1)
             elif result.code in _DELIVERED:
                 self._delivered(outbox, result.offset)
             else:
                 self._failed(client, outbox, result.code)
         self._pump()
+
+    async def _answers(
+        self,
+        client: kafka_client.Client,
+        leader: int,
+        request: ProduceRequest,
+        load: dict[Outbox, SealedBatch],
+    ) -> dict[tuple[str, int], _Result] | None:
+        """Send a request; return the answer of each partition, or None where it may not be sent any more."""
+        if not await client.ready(leader):
+            raise NodeNotReadyError
+        # A connection takes its time: what was allowed or wanted before may not be any more.
+        if not self.may_send() or any(outbox.first is not batch for outbox, batch in load.items()):
+            return None
+        for outbox in load:
+            outbox.unsure = True
+        response: Any = await client.send(leader, request)
+        return {
+            (topic, partition): _Result(code, offset)
+            for topic, answers in response.topics
+            for partition, code, offset, *_ in answers
+        }
 
     def _delivered(self, outbox: Outbox, offset: int) -> None:
         batch = outbox.acknowledge()
@@ -437,6 +505,31 @@ class AiokafkaPublisher:
         finally:
             self._hold(outbox, "refused", text, quiet_attempts=2)
 
+    def _ask(self, client: kafka_client.Client) -> None:
+        """Get a producer id for all partitions that have none, unless that is under way."""
+        if self._asking is None:
+            task = self._asking = asyncio.create_task(self._asked(client), name="kafka producer id")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _asked(self, client: kafka_client.Client) -> None:
+        pause = _RETRY_MAX_SECONDS
+        try:
+            code, identity = await self._ask_identity(client)
+            if code == 0:
+                self._identity, pause = identity, 0.0
+            else:
+                self._tell("refused", "", f"no new producer id: {_shown(code)}")
+        except kafka_client.LOST as error:
+            self._tell("unavailable", "", f"no new producer id: {error!r}")
+        finally:
+            # Let no other ask before its time.
+            asyncio.get_running_loop().call_later(pause, self._may_ask)
+
+    def _may_ask(self) -> None:
+        self._asking = None
+        self._pump()
+
     async def _first_identity(self, client: kafka_client.Client, deadline: float) -> Identity:
         """Return a producer id; a cluster that has only just come up may take a while to give one."""
         while True:
@@ -467,7 +560,7 @@ class AiokafkaPublisher:
         """See each second that queued records make progress, and that topics are still what they were."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            if not any(outbox.queued for outbox in self._outboxes.values()):
+            if not self.may_send() or not any(outbox.queued for outbox in self._outboxes.values()):
                 self._progress_at = monotonic()
             if self._client is None or monotonic() - self._progress_at > self._watchdog_seconds:
                 await self._reconnect()
@@ -490,7 +583,7 @@ class AiokafkaPublisher:
             await client.force_metadata_update()
             if client.cluster_id != self._cluster_id:
                 # Another cluster may have given our producer id to somebody else.
-                _, self._identity = await self._ask_identity(client)
+                self._identity = None
                 for outbox in self._outboxes.values():
                     outbox.identity, outbox.sequence, outbox.last_offset = None, 0, -1
         except (BridgeError, *kafka_client.LOST) as error:

@@ -12,12 +12,13 @@ import logging
 import threading
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.structs import TopicPartition
 
-from bridge.errors import ConfigError, KafkaUnavailable, TopicMismatch
+from bridge.errors import ConfigError, DeliveryFailed, KafkaUnavailable, TopicMismatch
 from bridge.kafka import client as kafka_client
 from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer
 from bridge.kafka.partitioner import partition_for
@@ -92,22 +93,37 @@ class _Outbox:
         place: topic and partition.
         queued: every record not acknowledged, oldest first.
         handed: how many of them the producer has.
+        done: how many records were acknowledged, or taken out because Kafka will never take them.
+        report: what librdkafka calls with its report on the oldest record it was handed and has not reported on.
         window: how many may be on their way at once, to find out which of them is refused; 0 for any number.
         refused: how many were refused since the producer was made.
         passed: how many windows of this size were delivered in a row.
         last_offset: the newest offset the broker gave, -1 before the first.
     """
 
-    __slots__ = ("_publisher", "handed", "last_offset", "passed", "place", "queued", "refused", "window")
+    __slots__ = (
+        "_publisher",
+        "done",
+        "handed",
+        "last_offset",
+        "passed",
+        "place",
+        "queued",
+        "refused",
+        "report",
+        "window",
+    )
 
     def __init__(self, publisher: LibrdkafkaPublisher, place: TopicPartition) -> None:
         self._publisher, self.place = publisher, place
         self.queued: deque[_Queued] = deque()
         self.handed = 0
+        self.done = 0
         self.window = 0
         self.refused = 0
         self.passed = 0
         self.last_offset = -1
+        self.report: Callable[..., None] = partial(publisher.reported, self, publisher.generation)
 
     def append(self, timestamp_ms: int, key: bytes, value: bytes, headers: Sequence[Header] = ()) -> None:
         """Queue one record, in order. Never blocks; what is queued is counted against the buffer."""
@@ -115,9 +131,11 @@ class _Outbox:
         self.queued.append(record)
         self._publisher.appended(self, record)
 
-    def on_delivery(self, error: KafkaError | None, message: Any) -> None:
-        """Take librdkafka's report on the oldest record it was handed and has not reported on."""
-        self._publisher.reported(self, error, message)
+    def discard(self) -> None:
+        """Drop all that is queued, and hear no more of what was handed over."""
+        self.queued.clear()
+        self.handed = self.refused = 0
+        self.report = partial(self._publisher.reported, self, self._publisher.generation)
 
 
 class _Delivered:
@@ -141,9 +159,16 @@ def _size(record: _Queued) -> int:
 
 
 class LibrdkafkaPublisher:
-    """Idempotent, ``acks=all``, in order. See :class:`~bridge.kafka.publisher.KafkaPublisher`."""
+    """Idempotent, ``acks=all``, in order. See :class:`~bridge.kafka.publisher.KafkaPublisher`.
+
+    Attributes:
+        may_send: looked at before a record is handed to librdkafka; what it has already, it sends.
+        generation: counts the calls of :meth:`discard`; reports on records from before the last one are ignored.
+    """
 
     def __init__(self, settings: KafkaSettings, hooks: Hooks | None = None, *, name: str = "bridge") -> None:
+        self.may_send: Callable[[], bool] = lambda: True
+        self.generation = 0
         self._settings, self._hooks, self._name = settings, hooks or Hooks(), name
         self._buffer = Buffer(settings.buffer_bytes, self._hooks.on_full)
         self._counts: dict[str, int] = {}
@@ -238,6 +263,34 @@ class LibrdkafkaPublisher:
                 totals[outbox.place.topic] = totals.get(outbox.place.topic, 0) + len(outbox.queued)
         return sorted(totals.items())
 
+    async def settle(self) -> None:
+        """Return once every record appended before the call is acknowledged, or refused for good."""
+        generation = self.generation
+        waiting = {outbox: outbox.done + len(outbox.queued) for outbox in self._outboxes.values()}
+        while waiting := {outbox: goal for outbox, goal in waiting.items() if outbox.done < goal}:
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
+            if self.generation != generation:
+                raise DeliveryFailed("what waited for Kafka was discarded")
+
+    def discard(self) -> list[tuple[str, int]]:
+        """Drop everything queued and not acknowledged; return topic and number of records, sorted."""
+        dropped = self.undelivered()
+        if not dropped:
+            return []
+        self.generation += 1
+        for outbox in self._outboxes.values():
+            self._buffer.release(sum(map(_size, outbox.queued)))
+            outbox.discard()
+        self._waiting.clear()
+        self._acknowledged.set()
+        # The producer may have half of a batch on its way: only a new one begins with a clean sequence.
+        self._produce = None
+        if self._producer is not None:
+            with suppress(KafkaException, RuntimeError):  # it may be ending already
+                self._producer.purge(blocking=False)
+        return dropped
+
     async def flush(self, timeout: float) -> int:
         """Send what is queued; return how many records were not acknowledged in ``timeout`` seconds."""
         with suppress(TimeoutError):
@@ -305,7 +358,7 @@ class LibrdkafkaPublisher:
 
     def _hand_over(self, outbox: _Outbox, record: _Queued) -> bool:
         """Give one record to the producer; return whether it took it."""
-        if self._produce is None or len(record.value) > MAX_RECORD_BYTES:
+        if self._produce is None or len(record.value) > MAX_RECORD_BYTES or not self.may_send():
             return False
         place = outbox.place
         try:
@@ -314,7 +367,7 @@ class LibrdkafkaPublisher:
                 record.value,
                 record.key,
                 place.partition,
-                on_delivery=outbox.on_delivery,
+                on_delivery=outbox.report,
                 timestamp=record.timestamp_ms,
                 headers=[(name, value) for name, value in record.headers],
             )
@@ -345,13 +398,16 @@ class LibrdkafkaPublisher:
 
     # Back from librdkafka, all of it called by poll().
 
-    def reported(self, outbox: _Outbox, error: KafkaError | None, message: Any) -> None:
+    def reported(self, outbox: _Outbox, generation: int, error: KafkaError | None, message: Any) -> None:
         """Note that a record was delivered, or that its producer is at its end."""
+        if generation != self.generation:
+            return
         if error is not None:
             self._failed(outbox, error)
             return
         record = outbox.queued.popleft()
         outbox.handed -= 1
+        outbox.done += 1
         if outbox.window and not outbox.handed:
             self._widen(outbox)
         size = _size(record)
@@ -390,6 +446,7 @@ class LibrdkafkaPublisher:
     def _poison(self, outbox: _Outbox, error: str) -> None:
         record = outbox.queued.popleft()
         outbox.handed = 0
+        outbox.done += 1
         self._buffer.release(_size(record))
         self._acknowledged.set()
         headers = tuple((name, value) for name, value in record.headers)

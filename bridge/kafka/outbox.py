@@ -179,7 +179,9 @@ class Outbox:
         sequence: the sequence of the first record of ``sealed[0]``.
         identity: who sends; None until the first batch is sent.
         due: whether the open batch has lingered long enough.
-        in_flight: whether ``sealed[0]`` is on its way.
+        in_flight: whether a batch is on its way, or was when it was discarded, and its answer is not here yet.
+        unsure: whether the broker may have ``sealed[0]`` already, under this identity and sequence.
+        done: how many records were acknowledged, or dropped because the broker will never take them.
         held_until: monotonic seconds before which nothing is sent.
         attempts: how often in a row sending failed.
         last_offset: the newest offset the broker gave, -1 before the first.
@@ -193,10 +195,12 @@ class Outbox:
         "_format",
         "_header_list",
         "_headers",
+        "_in_sealed",
         "_on_open",
         "_on_sealed",
         "_opened_at",
         "attempts",
+        "done",
         "due",
         "held_until",
         "identity",
@@ -205,6 +209,7 @@ class Outbox:
         "place",
         "sealed",
         "sequence",
+        "unsure",
     )
 
     def __init__(
@@ -222,6 +227,8 @@ class Outbox:
         self.identity: Identity | None = None
         self.due = False
         self.in_flight = False
+        self.unsure = False
+        self.done = 0
         self.held_until = 0.0
         self.attempts = 0
         self.last_offset = -1
@@ -230,6 +237,7 @@ class Outbox:
         self._builder: Any = None
         self._add: Callable[..., Any] = self._open
         self._count = 0
+        self._in_sealed = 0
         self._opened_at = 0.0
         self._headers: Sequence[Header] = ()
         self._header_list: list[tuple[str, bytes]] = []
@@ -278,6 +286,7 @@ class Outbox:
         self._buffer.bytes += len(data) - record_bytes
         self._buffer.check()
         self.sealed.append(SealedBatch(data, count, record_bytes, self._opened_at))
+        self._in_sealed += count
 
     def head(self) -> SealedBatch | None:
         """Return the next batch to send, sealing the open one if need be; None when nothing waits."""
@@ -285,18 +294,39 @@ class Outbox:
             self.seal()
         return self.sealed[0] if self.sealed else None
 
+    @property
+    def first(self) -> SealedBatch | None:
+        """The first sealed batch, if there is one."""
+        return self.sealed[0] if self.sealed else None
+
     def acknowledge(self) -> SealedBatch:
         """Take the first batch off: the broker has it."""
-        batch = self.sealed.popleft()
+        batch = self.drop()
         self.sequence = next_sequence(self.sequence, batch.records)
-        self._buffer.release(len(batch.data))
         return batch
 
     def drop(self) -> SealedBatch:
         """Take the first batch off: the broker will never take it, so its sequence is free for the next."""
         batch = self.sealed.popleft()
+        self.unsure = False
+        self.done += batch.records
+        self._in_sealed -= batch.records
         self._buffer.release(len(batch.data))
         return batch
+
+    def discard(self) -> int:
+        """Drop all that is queued; return how many records. Where one may have arrived the identity goes too."""
+        dropped, freed = self.queued, sum(len(batch.data) for batch in self.sealed)
+        if self._builder is not None:
+            freed += self._builder.size() - _BATCH_HEADER_BYTES
+        self._builder, self._add, self._count, self.due = None, self._open, 0, False
+        self.sealed.clear()
+        self._in_sealed = self.attempts = 0
+        if self.unsure:
+            # Under the old one the broker would take the next batch for the one it may have.
+            self.identity, self.sequence, self.unsure = None, 0, False
+        self._buffer.release(freed)
+        return dropped
 
     def halve(self, *, too_large: bool) -> None:
         """Put two halves in the place of the first batch, which holds two records or more.
@@ -316,4 +346,4 @@ class Outbox:
     @property
     def queued(self) -> int:
         """How many records wait or are on their way."""
-        return self._count + sum(batch.records for batch in self.sealed)
+        return self._count + self._in_sealed

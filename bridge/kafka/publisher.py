@@ -72,6 +72,12 @@ class KafkaPublisher(Publisher, Protocol):
     def full(self) -> bool:
         """Whether :attr:`buffered_bytes` reached the limit. Appending still works: nothing is dropped."""
 
+    may_send: Callable[[], bool]
+    """Looked at before anything is sent; while it says False all stays queued. Says True unless it is set.
+
+    Once it says True again sending goes on within a second or so. What librdkafka was handed before, it sends.
+    """
+
     async def wait_below(self, fraction: float) -> None:
         """Return once no more than ``fraction`` of the limit is queued."""
 
@@ -100,6 +106,22 @@ class KafkaPublisher(Publisher, Protocol):
 
     def undelivered(self) -> list[tuple[str, int]]:
         """Return topic and number of records queued and not acknowledged, for topics that have any."""
+
+    async def settle(self) -> None:
+        """Return once every record appended before the call is acknowledged, or refused for good.
+
+        Open batches go without waiting for company (librdkafka's for its ``linger_ms``); what is appended later
+        does not delay it.
+
+        Raises:
+            DeliveryFailed: :meth:`discard` was called meanwhile, so some may never arrive.
+        """
+
+    def discard(self) -> list[tuple[str, int]]:
+        """Drop everything queued and not acknowledged; return topic and number of records, sorted.
+
+        What is on its way just now may still arrive; its answer is ignored. Later records go as ever.
+        """
 
     async def flush(self, timeout: float) -> int:
         """Send what is queued; return how many records were not acknowledged within ``timeout`` seconds."""

@@ -14,7 +14,7 @@ from bridge.errors import KafkaUnavailable, TopicMismatch
 from bridge.kafka.aiokafka_publisher import AiokafkaPublisher
 from bridge.kafka.settings import KafkaSettings
 from tests.kafka.cluster import create_topic, read_all
-from tests.kafka.test_publisher_conformance import Heard, Numbers, running
+from tests.kafka.test_publisher_conformance import KEYS, Heard, Numbers, running
 
 
 def test_the_inside_we_rely_on():
@@ -72,6 +72,36 @@ async def test_a_lost_identity_is_replaced(kafka, unique):
         numbers.append(5)
         assert await publisher.flush(10) == 0
         assert outbox.identity.producer_id != before.producer_id
+        await numbers.check(kafka.bootstrap_servers)
+
+
+@pytest.mark.kafka
+async def test_settling_does_not_wait_for_company(kafka, unique):
+    """Settling sends what an open batch holds, however long it might linger."""
+    await create_topic(kafka.bootstrap_servers, unique, 3)
+    async with running("aiokafka", kafka.bootstrap_servers, unique, linger_ms=3_600_000) as (publisher, _):
+        numbers = Numbers(publisher, unique)
+        for _ in range(2):
+            numbers.append(3)
+            async with asyncio.timeout(60):
+                await publisher.settle()
+        await numbers.check(kafka.bootstrap_servers)
+
+
+@pytest.mark.kafka
+async def test_leave_that_ends_before_the_request_goes(kafka, unique):
+    """A request that is made but not on its way is held back when leave to send ends, and goes later."""
+    await create_topic(kafka.bootstrap_servers, unique, 3)
+    async with running("aiokafka", kafka.bootstrap_servers, unique) as (publisher, _):
+        answers = iter([True])
+        publisher.may_send = lambda: next(answers, False)
+        numbers = Numbers(publisher, unique)
+        numbers.append(3)
+        assert await publisher.flush(1) == 3 * len(KEYS)
+        assert await read_all(kafka.bootstrap_servers, unique) == []
+        publisher.may_send = lambda: True
+        async with asyncio.timeout(60):
+            await publisher.settle()
         await numbers.check(kafka.bootstrap_servers)
 
 

@@ -83,6 +83,24 @@ def test_halving_finds_any_record(queued, data):
     assert buffer.bytes == 0
 
 
+@settings(max_examples=100, deadline=None)
+@given(records, records, st.booleans())
+def test_what_is_discarded_leaves_nothing(dropped, kept, unsure):
+    """After a discard nothing is counted, what follows is whole, and an identity is kept only where it is safe."""
+    box, buffer, _, _ = outbox()
+    box.identity, box.sequence = Identity(7, 0), 5
+    for record in dropped:
+        box.append(record.timestamp_ms, record.key, record.value)
+    box.unsure = unsure
+    assert box.discard() == len(dropped)
+    assert (box.queued, buffer.bytes, box.first) == (0, 0, None)
+    assert (box.identity, box.sequence) == ((None, 0) if unsure else (Identity(7, 0), 5))
+    for record in kept:
+        box.append(record.timestamp_ms, record.key, record.value)
+    assert [r.value for r in drain(box)] == [r.value for r in kept]
+    assert (box.done, buffer.bytes) == (len(kept), 0)
+
+
 def test_a_full_batch_is_sealed_and_told():
     """A batch that takes no more is sealed, and the next one opens; each is told of once."""
     box, _, opened, sealed = outbox(batch_bytes=1000)

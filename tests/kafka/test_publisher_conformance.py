@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uvloop
 
-from bridge.errors import KafkaUnavailable, TopicMismatch
+from bridge.errors import DeliveryFailed, KafkaUnavailable, TopicMismatch
 from bridge.kafka.publisher import Hooks, create_publisher
 from bridge.kafka.settings import KafkaSettings
 from bridge.model import Header
@@ -297,7 +297,91 @@ async def test_stop_twice(kafka, client, unique):
         await numbers.check(kafka.bootstrap_servers)
 
 
+async def test_settling(kafka, client, unique):
+    """Settling ends once what was appended before is stored or refused for good, whatever is appended meanwhile."""
+    await create_topic(kafka.bootstrap_servers, unique, 3, max_message_bytes="3000")
+    async with running(client, kafka.bootstrap_servers, unique) as (publisher, heard):
+        await publisher.settle()
+        numbers = Numbers(publisher, unique)
+        numbers.append(50)
+        publisher.lane(unique, KEYS[0]).append(7, KEYS[0], os.urandom(5000))
+        numbers.append(50)
+        settling = asyncio.create_task(publisher.settle())
+        async with asyncio.timeout(60):
+            while not settling.done():
+                numbers.append(1)
+                await asyncio.sleep(0.002)
+        await settling
+        assert len(heard.poison) == 1
+        stored = defaultdict(int)
+        for record in await read_all(kafka.bootstrap_servers, unique):
+            stored[record.key] += 1
+        assert all(stored[key] >= 100 for key in KEYS)
+        async with asyncio.timeout(60):
+            await publisher.settle()
+        assert publisher.undelivered() == []
+        await numbers.check(kafka.bootstrap_servers)
+
+
+async def test_nothing_is_sent_without_leave(kafka, client, unique):
+    """While it may not send, all stays queued; once it may, all goes, in order and once."""
+    await create_topic(kafka.bootstrap_servers, unique, 3)
+    async with running(client, kafka.bootstrap_servers, unique) as (publisher, heard):
+        numbers = Numbers(publisher, unique)
+        numbers.append(5)
+        await publisher.settle()
+        leave = False
+        publisher.may_send = lambda: leave
+        numbers.append(20)
+        assert await publisher.flush(1.5) == 20 * len(KEYS)
+        assert publisher.undelivered() == [(unique, 20 * len(KEYS))]
+        assert len(await read_all(kafka.bootstrap_servers, unique)) == 5 * len(KEYS)
+        leave = True
+        async with asyncio.timeout(60):
+            await publisher.settle()
+        await numbers.check(kafka.bootstrap_servers)
+        assert not heard.troubles
+
+
 # Under faults.
+
+
+@pytest.mark.faults
+async def test_what_is_discarded(own_kafka, client, unique):
+    """What is discarded is told by topic and not sent again; what follows arrives whole, once and in order.
+
+    The broker takes what was on its way after all, so the following must not pass for its repeat.
+    """
+    broker = own_kafka()
+    await create_topic(broker.bootstrap_servers, unique, 3)
+    async with running(client, broker.bootstrap_servers, unique) as (publisher, heard):
+        numbers = Numbers(publisher, unique)
+        numbers.append(10)
+        await publisher.settle()
+        broker.suspend(1)
+        numbers.append(10)
+        settling = asyncio.create_task(publisher.settle())
+        assert await publisher.flush(1) == 10 * len(KEYS)  # by now a part of it is on its way
+        numbers.append(10)
+        assert publisher.discard() == [(unique, 20 * len(KEYS))]
+        assert publisher.discard() == []
+        assert (publisher.undelivered(), publisher.buffered_bytes) == ([], 0)
+        with pytest.raises(DeliveryFailed):
+            await settling
+        numbers.append(10)
+        broker.resume(1)
+        async with asyncio.timeout(60):
+            await publisher.settle()
+        assert publisher.buffered_bytes == 0
+        assert sum(records for _, records, *_ in heard.delivered) == 20 * len(KEYS)
+        stored = defaultdict(list)
+        for record in await read_all(broker.bootstrap_servers, unique):
+            stored[record.key].append(int(record.value))
+        whole, never = {*range(10), *range(30, 40)}, set(range(20, 30))
+        for key in KEYS:
+            assert stored[key] == sorted(set(stored[key]))
+            assert whole <= set(stored[key])
+            assert not never & set(stored[key])
 
 
 @pytest.mark.faults
