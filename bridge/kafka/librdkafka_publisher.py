@@ -255,6 +255,11 @@ class LibrdkafkaPublisher:
             self._lanes[topic, key] = outbox
         return outbox
 
+    def position(self, topic: str, key: bytes) -> tuple[int, int]:
+        """Return the partition of ``key`` in ``topic``, and an offset that nothing acknowledged later lies before."""
+        outbox = self.lane(topic, key)
+        return outbox.place.partition, outbox.last_offset
+
     def undelivered(self) -> list[tuple[str, int]]:
         """Return topic and number of records queued and not acknowledged, for topics that have any."""
         totals: dict[str, int] = {}

@@ -104,6 +104,12 @@ class KafkaPublisher(Publisher, Protocol):
             TopicMismatch: the topic was not refreshed.
         """
 
+    def position(self, topic: str, key: bytes) -> tuple[int, int]:
+        """Return the partition of ``key`` in ``topic``, and an offset there: nothing acknowledged later lies before it.
+
+        The offset is -1 while nothing was acknowledged.
+        """
+
     def undelivered(self) -> list[tuple[str, int]]:
         """Return topic and number of records queued and not acknowledged, for topics that have any."""
 
