@@ -83,6 +83,11 @@ def _gap(r: Any) -> tuple[str, ...]:
     return (r.market, r.stream, where, r.status, r.cause, recovered)
 
 
+def _coverage(r: Any) -> tuple[str, ...]:
+    missing = f"open={r.open} unrecoverable={r.unrecoverable}" if r.open or r.unrecoverable else ""
+    return (r.market, r.stream, f"{r.first}..{r.last}", f"published={r.published}", missing)
+
+
 def _lifecycle(r: Any) -> tuple[str, ...]:
     streams = ",".join(r.streams[:3]) + (f",… ({len(r.streams)})" if len(r.streams) > 3 else "")
     rest = {"market": r.market, "streams": streams, "attempt": r.attempt, "code": r.code, "reason": r.reason}
@@ -105,6 +110,7 @@ _PARTS: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "market": _market,
     "raw": _raw,
     "gap": _gap,
+    "coverage": _coverage,
     "lifecycle": _lifecycle,
     "dead-letter": _dead_letter,
 }

@@ -23,6 +23,7 @@ from bridge.sdk.reading import GapMarker, Records
 from bridge.sdk.record import Record
 from bridge.sdk.records import (
     BidAsk,
+    Coverage,
     DeadLetter,
     FundingRate,
     Gap,
@@ -49,6 +50,7 @@ __all__ = [
     "Change",
     "Client",
     "Cost",
+    "Coverage",
     "DeadLetter",
     "Depth",
     "FundingRate",

@@ -11,7 +11,9 @@ from bridge.schema import schemas
 
 TARGET = Path(__file__).with_name("records.py")
 _WIDTH = 110
-_TIME_FIELDS = {"raw": "receivedAt", "gap": "detectedAt", "lifecycle": "at", "dead-letter": "at"}
+_TIME_FIELDS = {
+    "raw": "receivedAt", "gap": "detectedAt", "coverage": "updatedAt", "lifecycle": "at", "dead-letter": "at",
+}  # fmt: skip
 _PLAIN = {
     "string": "str",
     "long": "int",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Market: TypeAlias = Literal["spot", "usdm", "coinm"]
 Origin: TypeAlias = Literal["live", "backfill", "snapshot", "replay"]
-Reason: TypeAlias = Literal["parse", "unify", "unknown", "publish"]
 GapStatus: TypeAlias = Literal["open", "filled", "unrecoverable"]
+Reason: TypeAlias = Literal["parse", "unify", "unknown", "publish"]
 Environment: TypeAlias = Literal["prod", "demo", "testnet"]
 Side: TypeAlias = Literal["buy", "sell"]
 PriceType: TypeAlias = Literal["trade", "mark", "index"]
@@ -90,6 +90,107 @@ class BidAsk(Envelope, frozen=True, gc=False):
     def as_ccxt(self, number: Number = float) -> dict[str, Any]:
         """Return CCXT's dictionary; see :func:`bridge.sdk.shapes.bid_ask`."""
         return shapes.bid_ask(self, number)
+
+
+class CoverageRange(msgspec.Struct, frozen=True, gc=False):
+    """Part ``CoverageRange`` of a record.
+
+    Attributes:
+        first: First position.
+        last: Last position, inclusive.
+    """
+
+    first: int
+    last: int
+
+
+class CoverageGap(msgspec.Struct, frozen=True, gc=False):
+    """Part ``CoverageGap`` of a record.
+
+    Attributes:
+        first: First position.
+        last: Last position, inclusive.
+        status: As the newest gap record says.
+        gap: id of the gap record.
+        cause: As in the gap record.
+        reason: Why it is unrecoverable.
+        detectedAt: receivedAt of the message that showed it. Microseconds.
+        recovered: How many events were recovered.
+        source: Where from.
+        writerEpoch: Of the gap record.
+    """
+
+    first: int
+    last: int
+    status: GapStatus
+    gap: str
+    cause: str
+    reason: str | None
+    detectedAt: int
+    recovered: int
+    source: str | None
+    writerEpoch: int
+
+
+class Coverage(Record, frozen=True, gc=False):
+    """The ledger of one stream.
+
+    What of it is published and what is not. From since to last, ranges and the gaps that are not filled make
+    up everything, without overlap; what lies before since is in the totals. Positions are ids where by is
+    sequence, milliseconds from a candle's open to its close (both included) where it is candle, microseconds
+    of receipt where it is time. Key: market, stream and exchange symbol with : between them
+    (spot:btcusdt@trade:BTCUSDT); the symbol is empty where the stream has none.
+
+    Attributes:
+        market: The market.
+        channel: Raw channel.
+        stream: Stream name.
+        exchangeSymbol: The exchange's symbol; null where the stream has none.
+        symbol: Unified symbol; the stream name where it has none.
+        by: What positions are: sequence, candle or time.
+        series: How often the exchange began to count anew; all positions are of the newest series.
+        beganAt: receivedAt of the first message of the series; 0 where it is not known. Microseconds.
+        first: Position where coverage of the series begins.
+        since: Position from which on ranges and gaps are told one by one.
+        last: Position that it reaches to; first - 1 while nothing is published.
+        ranges: What is published from since to last, in order.
+        gaps: All that are open, and the newest of the others, in order of position.
+        published: How many positions from first to last are published.
+        open: How many positions are missing and may yet be filled.
+        unrecoverable: How many positions are missing for good.
+        gapsFilled: How many gaps, or parts of one, were filled.
+        gapsUnrecoverable: How many gaps, or parts of one, are unrecoverable.
+        recovered: How many events were recovered.
+        earlierMissing: How many positions earlier series lack.
+        writerEpoch: See ``avro/``.
+        updatedAt: When the record was made. Microseconds.
+    """
+
+    structure: ClassVar[str] = "coverage"
+    time_field: ClassVar[str] = "updatedAt"
+
+    market: Market
+    channel: str
+    stream: str
+    exchangeSymbol: str | None
+    symbol: str
+    by: str
+    series: int
+    beganAt: int
+    first: int
+    since: int
+    last: int
+    ranges: tuple[CoverageRange, ...]
+    gaps: tuple[CoverageGap, ...]
+    published: int
+    open: int
+    unrecoverable: int
+    gapsFilled: int
+    gapsUnrecoverable: int
+    recovered: int
+    earlierMissing: int
+    writerEpoch: int
+    updatedAt: int
 
 
 class DeadLetter(Record, frozen=True, gc=False):
@@ -190,7 +291,7 @@ class Gap(Record, frozen=True, gc=False):
         endTime: End of the stretch. Microseconds.
         detectedAt: receivedAt of the message that showed it. Microseconds.
         cause: sequence: ids are missing; disconnected, overflow, restart: no connection delivered the
-            stream in the stretch.
+            stream in the stretch; dead-letter: it came but made no record.
         status: open until it is filled or known to be unrecoverable; unrecoverable at once where the
             exchange keeps no history.
         recovered: How many events were recovered.
@@ -769,6 +870,7 @@ class Trade(Envelope, frozen=True, gc=False):
 
 CLASSES: dict[str, type[Record]] = {
     "bid-ask": BidAsk,
+    "coverage": Coverage,
     "dead-letter": DeadLetter,
     "funding-rate": FundingRate,
     "gap": Gap,
@@ -786,6 +888,9 @@ CLASSES: dict[str, type[Record]] = {
 
 TYPES: dict[str, Callable[..., Any]] = {
     "BidAsk": BidAsk,
+    "Coverage": Coverage,
+    "CoverageGap": CoverageGap,
+    "CoverageRange": CoverageRange,
     "DeadLetter": DeadLetter,
     "Fee": Fee,
     "FundingRate": FundingRate,

@@ -27,7 +27,7 @@ from bridge.sdk import jsonlines
 from bridge.sdk.client import Client
 from bridge.sdk.reading import decoder
 from bridge.sdk.record import Record
-from bridge.sdk.records import TYPES, Lifecycle, Ohlcv, Raw
+from bridge.sdk.records import TYPES, Coverage, Lifecycle, Ohlcv, Raw
 from bridge.sdk.source import CaughtUp, Fetched
 from bridge.sdk.times import milliseconds
 from bridge.sdk.topics import Topics
@@ -211,6 +211,8 @@ class _Memory:
         if isinstance(record, Lifecycle):
             connection = record.connectionId
             return topic, (record.instance if connection is None else f"{connection:016x}").encode()
+        if isinstance(record, Coverage):
+            return topic, f"{record.market}:{record.stream}:{record.exchangeSymbol or ''}".encode()
         return topic, (getattr(record, "symbol", None) or "").encode()
 
     async def wake(self) -> None:

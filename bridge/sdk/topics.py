@@ -8,7 +8,7 @@ from bridge.errors import ConfigError, UsageError
 from bridge.model import ENVIRONMENTS, MARKETS
 from bridge.schema import structure as schema_of
 
-_OPERATIONAL = {"lifecycle": "lifecycle", "gap": "gaps", "dead-letter": "dead-letter"}
+_OPERATIONAL = {"lifecycle": "lifecycle", "gap": "gaps", "coverage": "coverage", "dead-letter": "dead-letter"}
 
 
 @dataclass(frozen=True, slots=True)
