@@ -233,12 +233,12 @@ class Connection:
             self.failure = error
             self._do(self._session.close(1011, f"the pipeline failed: {type(error).__name__}"))
             return
-        if self.first_data_at is None:
-            self._first_data(now, payloads)
         heads = self._data_heads
         for payload in payloads:
             if payload[:_HEAD] not in heads and not self._is_data(payload):
                 self._do(self._session.control(now, payload))
+        if self.first_data_at is None:  # after the answers: the one to the SUBSCRIBE may have come with it
+            self._first_data(now, payloads)
 
     def pinged(self) -> None:
         """Count the pong into the pace."""
