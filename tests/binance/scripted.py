@@ -5,48 +5,55 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from http import HTTPStatus
 
 from aiohttp import web
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Response
+from websockets.protocol import State
 
 from bridge.binance.hosts import Hosts
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.model import Stream
 from bridge.telemetry import Telemetry
 
+#: What every test has to sit through is short. What must not run out in a test that is not about it is long,
+#: however slow the machine: such a test asks for the short time itself.
 QUICK = {
     "tick_seconds": 0.02,
-    "open_seconds": 2.0,
-    "acknowledgement_seconds": 1.0,
-    "close_seconds": 0.5,
-    "send_seconds": 0.5,
+    "open_seconds": 60.0,
+    "acknowledgement_seconds": 60.0,
+    "close_seconds": 60.0,
+    "send_seconds": 60.0,
+    "ping_seconds": 12.0,
+    "pong_seconds": 60.0,
     "retry_minimum_seconds": 0.01,
     "retry_maximum_seconds": 0.05,
     "settled_seconds": 0.2,
     "overlap_seconds": 0.1,
-    "prove_seconds": 0.3,
+    "prove_seconds": 60.0,
     "attempts_burst": 1000,
     "spot_control_frames_per_second": 40,
     "market_look_seconds": 0.05,
     "market_grace_seconds": 0.05,
-    "learned_minimum_seconds": 0.2,
+    "learned_minimum_seconds": 60.0,
+    "rest_seconds": 60.0,
 }
 
 
 def quick(**changes):
-    """Return settings for tests: everything in fractions of a second."""
+    """Return settings for tests: what has to pass in fractions of a second, what must not run out in minutes."""
     return ConnectionSettings(**{**QUICK, **changes})
 
 
-def stream(name, *, market="spot", channel="trade", path="", first=30.0, cadence=None):
+def stream(name, *, market="spot", channel="trade", path="", first=60.0, cadence=None):
     """Return a stream of that name."""
     return Stream(market, channel, name, name.split("@")[0].upper(), path, first, cadence)
 
 
-async def until(condition, seconds=5.0):
+async def until(condition, seconds=60.0):
     """Wait until ``condition`` holds; fail when it doesn't within the time."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition may be waited for
@@ -68,6 +75,7 @@ class Exchange:
         silent: names to acknowledge and never send.
         greet: messages to send to each new socket.
         rate: seconds between two frames of each subscribed stream; None sends none.
+        answering: while it is not set, handshakes are left without an answer.
     """
 
     def __init__(self):
@@ -82,6 +90,8 @@ class Exchange:
         self.silent = set()
         self.greet = []
         self.rate = 0.02
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.number = 0
 
     async def __aenter__(self):
@@ -111,9 +121,10 @@ class Exchange:
         """Send bytes as one text message."""
         await self.sockets[socket].send(payload, text=True)
 
-    def _request(self, connection, request):
+    async def _request(self, connection, request):
         self.paths.append(request.path)
         self.last_request = request
+        await self.answering.wait()
         if self.statuses:
             refusal = self.statuses.pop(0)
             return (
@@ -156,7 +167,8 @@ class Exchange:
             while True:
                 await asyncio.sleep(self.rate or 0.02)
                 for name in list(subscribed):
-                    if self.rate is not None and name not in self.silent:
+                    gone = socket.state is not State.OPEN or socket.transport.is_closing()
+                    if self.rate is not None and name not in self.silent and not gone:
                         self.number += 1
                         await socket.send(frame(name, t=self.number), text=True)
 
@@ -193,6 +205,16 @@ class Pipeline:
     def numbers(self):
         """Return the numbers of all data frames in order of arrival."""
         return [json.loads(one)["data"]["t"] for one in self.payloads if one.startswith(b'{"stream":"')]
+
+
+class Hands:
+    """A clock whose hands the test moves on: what it says has passed passes at once, and nothing else does."""
+
+    def __init__(self):
+        self.passed = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self.passed
 
 
 class Story:

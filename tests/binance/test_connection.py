@@ -10,7 +10,7 @@ from bridge.binance.connection import Connection
 from bridge.binance.transport import OpenFailed, opener
 from bridge.errors import ConnectionLost
 from bridge.model import Leg
-from tests.binance.scripted import Exchange, Pipeline, Story, frame, quick, stream, until
+from tests.binance.scripted import Exchange, Hands, Pipeline, Story, frame, quick, stream, until
 
 
 @pytest.fixture(params=["websockets", "picows"])
@@ -174,11 +174,18 @@ async def test_a_refused_stream_is_named_and_the_rest_flows(exchange, transport)
 async def test_a_peer_that_stops_reading_and_speaking_is_stale_and_cut_off(exchange, transport):
     """No frame, ping or pong after our ping: connection.stale, then closed."""
     exchange.rate = None
-    rig = Rig(exchange, transport, ping_seconds=0.1, pong_seconds=0.2)
-    await rig.connection.open([stream("a@trade")])
+    hands = Hands()
+    rig = Rig(exchange, transport, clock=Clock(monotonic=hands), ping_seconds=300, pong_seconds=300)
+    await rig.connection.open([stream("a@trade", first=3600)])
     await until(lambda: rig.connection.subscribed)
     exchange.sockets[0].transport.pause_reading()
-    await asyncio.wait_for(rig.connection.wait_closed(), 3)
+
+    def closed():
+        hands.passed += 10
+        return rig.connection.closed.is_set()
+
+    await until(closed)
+    await rig.connection.wait_closed()
     assert rig.story.names()[-2:] == ["connection.stale", "connection.closed"]
     assert "no frame, ping or pong" in rig.story.told("connection.closed")[0].reason
     assert others() == []
@@ -187,9 +194,13 @@ async def test_a_peer_that_stops_reading_and_speaking_is_stale_and_cut_off(excha
 async def test_our_pings_keep_a_quiet_connection_alive(exchange, transport):
     """Pongs alone are a sign of life."""
     exchange.rate = None
-    rig = Rig(exchange, transport, ping_seconds=0.05, pong_seconds=0.2)
+    hands = Hands()
+    rig = Rig(exchange, transport, clock=Clock(monotonic=hands), ping_seconds=300, pong_seconds=600)
     await rig.connection.open([])
-    await asyncio.sleep(0.6)
+    for _ in range(5):
+        alive_at = rig.leg.alive_at
+        hands.passed += 310
+        await until(lambda alive_at=alive_at: rig.leg.alive_at > alive_at)
     assert rig.connection.carrying
     await rig.connection.close(1000, "")
 
@@ -199,7 +210,7 @@ async def test_silence_while_the_market_moves_is_told_and_asks_for_rotation(exch
     exchange.silent = {"mute@trade"}
     rig = Rig(exchange, transport)
     await rig.connection.open([stream("a@trade"), stream("mute@trade", first=0.1)])
-    await asyncio.wait_for(rig.connection.rotation.wait(), 5)
+    await until(rig.connection.rotation.is_set)
     assert {told.streams for told in rig.story.told("stream.silent")} == {("mute@trade",)}
     assert len(rig.story.told("stream.silent")) == 2
     assert [one["method"] for _, one in exchange.requests] == ["SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"]
@@ -235,7 +246,7 @@ async def test_server_shutdown_asks_for_rotation(exchange, transport, shutdown):
     await rig.connection.open([stream("a@trade")])
     await until(lambda: rig.connection.proven)
     await exchange.send(shutdown)
-    await asyncio.wait_for(rig.connection.rotation.wait(), 2)
+    await until(rig.connection.rotation.is_set)
     assert rig.connection.rotation_reason == "serverShutdown"
     assert rig.connection.view().state == "rotating"
     assert rig.connection.carrying
@@ -247,7 +258,7 @@ async def test_age_asks_for_rotation(exchange, transport):
     """A connection past its lifetime wants to be replaced."""
     rig = Rig(exchange, transport, lifetime=0.1)
     await rig.connection.open([stream("a@trade")])
-    await asyncio.wait_for(rig.connection.rotation.wait(), 2)
+    await until(rig.connection.rotation.is_set)
     assert "age" in rig.connection.rotation_reason
     await rig.connection.close(1000, "")
 
@@ -257,7 +268,7 @@ async def test_no_answer_to_subscribe_ends_the_connection(exchange, transport):
     exchange.mute = True
     rig = Rig(exchange, transport, acknowledgement_seconds=0.1)
     await rig.connection.open([stream("a@trade")])
-    await asyncio.wait_for(rig.connection.wait_closed(), 3)
+    await asyncio.wait_for(rig.connection.wait_closed(), 60)
     assert [one["id"] for _, one in exchange.requests] == [1, 2]
     assert "no answer to SUBSCRIBE" in rig.story.told("connection.closed")[0].reason
 
@@ -279,7 +290,7 @@ async def test_a_server_that_closes_at_once_is_told_as_started_and_closed(exchan
     await until(lambda: exchange.sockets)
     await exchange.sockets[0].close(1008, "Too many requests")
     await opening
-    await asyncio.wait_for(rig.connection.wait_closed(), 2)
+    await asyncio.wait_for(rig.connection.wait_closed(), 60)
     closed = rig.story.told("connection.closed")[0]
     assert (closed.code, closed.reason) == (1008, "Too many requests")
     assert rig.story.metric("connections_open", market="spot") == 0
@@ -293,6 +304,6 @@ async def test_a_pipeline_that_fails_ends_the_connection_loudly(exchange, transp
 
     rig = Rig(exchange, transport, receive=broken)
     await rig.connection.open([stream("a@trade")])
-    await asyncio.wait_for(rig.connection.wait_closed(), 3)
+    await asyncio.wait_for(rig.connection.wait_closed(), 60)
     assert isinstance(rig.connection.failure, RuntimeError)
     assert "the pipeline failed" in caplog.text
