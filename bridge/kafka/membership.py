@@ -103,7 +103,7 @@ class Membership:
         self._settings, self._topic, self._shards = settings, topic, shards
         self._group_name, self._instance, self._name = group, instance, name
         self._session, self._rebalance, self._owner = session_seconds, rebalance_seconds, owner
-        self._margin = session_seconds / 10
+        self._margin = min(session_seconds, rebalance_seconds) / 10
         self._beat_seconds = min(1.0, session_seconds / 10)
         self._answer_seconds = min(5.0, session_seconds / 3)
         self._member_id = ""

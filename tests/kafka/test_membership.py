@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.errors import ConfigError, TopicMismatch
 from bridge.kafka.membership import Membership
 from bridge.kafka.settings import KafkaSettings
 from tests.kafka.cluster import create_topic
@@ -195,3 +196,161 @@ async def test_leaving_gives_over_at_once(group):
     assert not first.membership.holds
     await second.until(lambda owner: owner.shards == {0, 1, 2, 3})
     members.assert_one_owner_at_a_time()
+
+
+async def test_many_members_share_evenly_and_few_shards_move(group):
+    """Eight members over sixteen shards have two each, never two owners at once, and each keeps what it can."""
+    members = await group(16)
+    for number in range(8):
+        await members.join(f"{number}")
+    await members.until_shared_out()
+    before = {owner: owner.shards for owner in members.owners}
+    await members.leave(members.owners[3])
+    await members.until_shared_out()
+    for owner in members.owners:
+        assert before[owner] < owner.shards or before[owner] == owner.shards
+    members.assert_one_owner_at_a_time()
+
+
+async def test_more_members_than_shards(group):
+    """Who gets no shard waits, holds the lease of a member, and takes over when there is something to own."""
+    members = await group(1)
+    first = await members.join("a")
+    await first.until(lambda owner: owner.shards)
+    second = await members.join("b")
+    await second.until(lambda owner: owner.told)
+    await first.until(lambda owner: len(owner.told) == 3)
+    assert second.told == [("assigned", frozenset())]
+    assert second.membership.holds
+    await members.leave(first)
+    await second.until(lambda owner: owner.shards == {0})
+    assert second.calls == ["assigned", "assigned"]
+    members.assert_one_owner_at_a_time()
+
+
+async def test_an_owner_that_does_not_settle_in_time_has_lost(group):
+    """The others get the shards when the time of a rebalance is up; who did not settle is cancelled and told."""
+    members = await group(4)
+    first = await members.join("a", rebalance_seconds=SHORT)
+    await first.until(lambda owner: owner.shards)
+    cancelled = asyncio.Event()
+
+    async def never():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    first.settling = never
+    second = await members.join("b", rebalance_seconds=SHORT)
+    await second.until(lambda owner: owner.shards)
+    await first.until(lambda owner: "lost" in owner.calls)
+    assert cancelled.is_set()
+    assert first.calls[:2] == ["assigned", "lost"]
+    assert first.holding[1] is False
+    assert "settling took longer than the 3 s of a rebalance" in first.told[1][1]
+    await members.until_shared_out()
+    members.assert_one_owner_at_a_time()
+
+
+async def test_an_owner_that_fails_to_settle_has_lost(group):
+    """An error of ``revoking`` ends nothing: the shards are lost and the member joins again."""
+    members = await group(4)
+    first = await members.join("a")
+    await first.until(lambda owner: owner.shards)
+
+    async def fail():
+        first.settling = None
+        raise RuntimeError("no broker took the checkpoint")
+
+    first.settling = fail
+    await members.join("b")
+    await members.until_shared_out()
+    assert first.calls == ["assigned", "lost", "assigned"]
+    members.assert_one_owner_at_a_time()
+
+
+async def test_an_error_of_the_owner_ends_the_membership(group):
+    """What ``assigned`` raises comes out of ``run``, and nothing may be sent."""
+    members = await group(4)
+    owner = await members.join("a")
+    members.owners.remove(owner)
+
+    async def fail(shards):
+        raise RuntimeError("no checkpoints")
+
+    owner.assigned = fail
+    with pytest.raises(RuntimeError, match="no checkpoints"):
+        await members.running.pop(owner)
+    assert not owner.membership.holds
+    assert not owner.membership.owned
+
+
+async def test_a_static_member_that_returns_gets_its_shards_back(group):
+    """A static member back within the session has the shards it had, and the other hears nothing of it."""
+    members = await group(4)
+    stays, goes = await members.join("a", instance="a"), await members.join("b", instance="b")
+    await members.until_shared_out()
+    had, told = goes.shards, list(stays.told)
+    for end in (members.leave, members.vanish):
+        await end(goes)
+        goes = await members.join("b", instance="b")
+        await goes.until(lambda owner: owner.shards)
+        assert goes.shards == had
+        assert goes.calls == ["assigned"]
+    assert stays.told == told
+    # And the other way round: one of the two is the group's leader, and its return is nothing special.
+    had = stays.shards
+    await members.vanish(stays)
+    stays = await members.join("a", instance="a")
+    await stays.until(lambda owner: owner.shards)
+    assert stays.shards == had
+    assert goes.calls == stays.calls == ["assigned"]
+    members.assert_one_owner_at_a_time()
+
+
+async def test_a_second_process_of_the_same_instance_ends_the_first(group):
+    """Of two processes with one ``instance`` the older ends, and says what to mend; the newer owns the shards."""
+    members = await group(4)
+    older = await members.join("a", instance="bridge-0")
+    await older.until(lambda owner: owner.shards)
+    members.owners.remove(older)
+    newer = await members.join("b", instance="bridge-0")
+    with pytest.raises(
+        ConfigError, match="another process runs as instance bridge-0; each process needs its own"
+    ):
+        await asyncio.wait_for(members.running.pop(older), PATIENCE)
+    assert older.calls == ["assigned", "lost"]
+    assert older.holding == [True, False]
+    await newer.until(lambda owner: owner.shards == {0, 1, 2, 3})
+    assert newer.calls == ["assigned"]
+
+
+async def test_a_session_that_the_brokers_refuse(own_kafka, unique):
+    """A session shorter than the brokers allow is a configuration error that names their setting."""
+    cluster = await asyncio.to_thread(own_kafka, properties={"group.min.session.timeout.ms": "6000"})
+    await create_topic(cluster.bootstrap_servers, unique, 1)
+    members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 1)
+    owner = await members.join("a", session=SHORT)
+    with pytest.raises(ConfigError, match=r"refuse a session of 3 s.*group\.min\.session\.timeout\.ms"):
+        await asyncio.wait_for(members.running[owner], PATIENCE)
+    assert not owner.told
+
+
+async def test_the_topic_must_be_as_configured(settings, unique):
+    """A missing topic, and one with another number of partitions, are errors that say so."""
+    members = Members(settings, unique, 4)
+    owner = await members.join("a")
+    with pytest.raises(TopicMismatch, match="is missing, or hidden from this user"):
+        await asyncio.wait_for(members.running[owner], PATIENCE)
+    await create_topic(settings.bootstrap_servers, unique, 3)
+    owner = await members.join("a")
+    with pytest.raises(TopicMismatch, match="has 3 partitions, but shards is 4"):
+        await asyncio.wait_for(members.running[owner], PATIENCE)
+
+
+def test_an_instance_name_that_kafka_does_not_take():
+    """An ``instance`` that can't be a member's name is refused before anything is sent."""
+    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(ConfigError, match="instance is 'a b'"):
+        Membership(settings, topic="t", shards=1, group="g", instance="a b", session_seconds=10, owner=None)
