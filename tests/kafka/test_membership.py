@@ -1,15 +1,29 @@
 """Membership in the group of shards, against a real Kafka."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
-from bridge.errors import ConfigError, TopicMismatch
+from bridge.errors import ConfigError, SinkError, TopicMismatch
 from bridge.kafka.membership import Membership
 from bridge.kafka.settings import KafkaSettings
-from tests.kafka.cluster import create_topic
+from tests.kafka.cluster import admin, create_topic
 
 pytestmark = pytest.mark.kafka
 
@@ -77,6 +91,59 @@ async def until(changed, condition):
             await changed.wait()
 
 
+class Process:
+    """A member in a process of its own, and what it printed so far."""
+
+    def __init__(self, changed):
+        self._changed = changed
+        self.said = []
+        self._process = self._reading = None
+
+    async def start(self, given):
+        """Start it with the arguments of its membership."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.kafka.member",
+            json.dumps(given),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self):
+        async for line in self._process.stdout:
+            self.said.append(json.loads(line))
+            self._changed.set()
+
+    def signal(self, number):
+        """Send it a signal."""
+        os.kill(self._process.pid, number)
+
+    def tell(self, line):
+        """Write it a line."""
+        self._process.stdin.write(f"{line}\n".encode())
+
+    async def kill(self):
+        """End it without a chance to say anything, if it has not ended."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
+        self._process.stdin.close()
+
+    async def until_said(self, *events):
+        """Wait until it has printed these events, and no others."""
+        await until(self._changed, lambda: len(self.said) >= len(events))
+        assert self.events == list(events)
+
+    @property
+    def events(self):
+        """What it printed, without the values."""
+        return [line["event"] for line in self.said]
+
+
 class Members:
     """Members of one group in this process."""
 
@@ -85,6 +152,7 @@ class Members:
         self.ledger = []
         self.owners = []
         self.running = {}
+        self.processes = []
         self.changed = asyncio.Event()
 
     async def join(self, name, *, instance=None, session=LONG, **more):
@@ -103,6 +171,29 @@ class Members:
         self.owners.append(owner)
         self.running[owner] = asyncio.create_task(owner.membership.run())
         return owner
+
+    async def start(self, *, instance=None, session=LONG, **more):
+        """Add a member in a process of its own, which is ended with the test; it is not waited for."""
+        given = {
+            "servers": self.settings.bootstrap_servers,
+            "topic": self.topic,
+            "shards": self.shards,
+            "group": self.topic,
+            "instance": instance,
+            "session_seconds": session,
+            **more,
+        }
+        process = Process(self.changed)
+        await process.start(given)
+        self.processes.append(process)
+        return process
+
+    async def end(self):
+        """End what is left."""
+        for owner in list(self.owners):
+            await self.vanish(owner)
+        for process in self.processes:
+            await process.kill()
 
     async def leave(self, owner):
         """Let a member end cleanly."""
@@ -153,12 +244,7 @@ async def group(settings, unique):
         async def make(shards=4, settings=settings, replication=1):
             await create_topic(settings.bootstrap_servers, unique, shards, replication)
             members = Members(settings, unique, shards)
-
-            async def end():
-                for owner in list(members.owners):
-                    await members.vanish(owner)
-
-            stack.push_async_callback(end)
+            stack.push_async_callback(members.end)
             return members
 
         yield make
@@ -326,6 +412,94 @@ async def test_a_second_process_of_the_same_instance_ends_the_first(group):
     assert newer.calls == ["assigned"]
 
 
+async def test_a_killed_process_is_taken_over_after_its_session(group):
+    """What a member that was killed had goes to another when its session is over."""
+    members = await group(4)
+    process = await members.start(session=SHORT)
+    await process.until_said("assigned")
+    owner = await members.join("a", session=SHORT)
+    await process.until_said("assigned", "revoking", "assigned")
+    await owner.until(lambda owner: len(owner.shards) == 2)
+    await process.kill()
+    await owner.until(lambda owner: owner.shards == {0, 1, 2, 3})
+    assert owner.calls == ["assigned", "revoking", "assigned"]
+
+
+async def test_a_process_that_stood_still_has_lost_its_shards(group):
+    """A process that wakes up after its session is told that it lost its shards before anything else.
+
+    It is no member then, and joins again.
+    """
+    members = await group(4)
+    process = await members.start(session=SHORT)
+    await process.until_said("assigned")
+    process.signal(signal.SIGSTOP)
+    owner = await members.join("a", session=SHORT)
+    await owner.until(lambda owner: owner.shards == {0, 1, 2, 3})
+    process.signal(signal.SIGCONT)
+    await process.until_said("assigned", "lost", "assigned")
+    assert "this process stood still, or Kafka was out of reach" in process.said[1]["reason"]
+    assert process.said[1]["holds"] is False
+    await owner.until(lambda owner: owner.shards == {0, 1, 2, 3} - set(process.said[2]["shards"]))
+
+
+async def test_the_lease_runs_out_while_nothing_runs(group):
+    """``holds`` compares clocks: after standing still it is false before the event loop has come round once."""
+    members = await group(4)
+    owner = await members.join("a", session=SHORT)
+    await owner.until(lambda owner: owner.shards)
+    assert owner.membership.holds
+    time.sleep(SHORT)  # noqa: ASYNC251 - standing still is what this is about
+    assert not owner.membership.holds
+    assert owner.calls == ["assigned"]
+    await owner.until(lambda owner: len(owner.told) == 3)
+    assert owner.calls == ["assigned", "lost", "assigned"]
+
+
+async def test_a_static_process_that_was_killed_is_back_at_once(group):
+    """A static member that was killed and started again within its session has its shards; nobody is told off."""
+    members = await group(4)
+    process = await members.start(instance="bridge-0")
+    await process.until_said("assigned")
+    owner = await members.join("a", instance="bridge-1")
+    await process.until_said("assigned", "revoking", "assigned")
+    had, told = process.said[-1]["shards"], list(owner.told)
+    for _ in range(3):
+        await process.kill()
+        process = await members.start(instance="bridge-0")
+        await process.until_said("assigned")
+        assert process.said[0]["shards"] == had
+    assert owner.told == told
+
+
+async def test_a_replaced_process_that_wakes_up_ends(group):
+    """A static member that stood still while another process took its name loses its shards and ends."""
+    members = await group(4)
+    process = await members.start(instance="bridge-0")
+    await process.until_said("assigned")
+    process.signal(signal.SIGSTOP)
+    owner = await members.join("a", instance="bridge-0")
+    await owner.until(lambda owner: owner.shards == {0, 1, 2, 3})
+    process.signal(signal.SIGCONT)
+    await process.until_said("assigned", "lost", "error")
+    assert process.said[1]["holds"] is False
+    assert process.said[2]["kind"] == "ConfigError"
+    assert "another process runs as instance bridge-0" in process.said[2]["text"]
+    assert owner.calls == ["assigned"]
+
+
+async def test_a_process_that_leaves(group):
+    """A process that ends cleanly gives over at once what it had."""
+    members = await group(4)
+    process = await members.start()
+    await process.until_said("assigned")
+    owner = await members.join("a")
+    await process.until_said("assigned", "revoking", "assigned")
+    process.tell("leave")
+    await owner.until(lambda owner: owner.shards == {0, 1, 2, 3})
+    await process.until_said("assigned", "revoking", "assigned", "left")
+
+
 async def test_a_session_that_the_brokers_refuse(own_kafka, unique):
     """A session shorter than the brokers allow is a configuration error that names their setting."""
     cluster = await asyncio.to_thread(own_kafka, properties={"group.min.session.timeout.ms": "6000"})
@@ -354,3 +528,95 @@ def test_an_instance_name_that_kafka_does_not_take():
     settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
     with pytest.raises(ConfigError, match="instance is 'a b'"):
         Membership(settings, topic="t", shards=1, group="g", instance="a b", session_seconds=10, owner=None)
+
+
+async def test_a_broker_that_restarts_costs_nothing(own_kafka, unique):
+    """A membership outlives the restart of the coordinator within its session."""
+    cluster = await asyncio.to_thread(own_kafka)
+    await create_topic(cluster.bootstrap_servers, unique, 4)
+    members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
+    owner = await members.join("a")
+    await owner.until(lambda owner: owner.shards)
+    await asyncio.to_thread(cluster.kill, 1)
+    await asyncio.to_thread(cluster.restart, 1)
+    await members.join("b")
+    await members.until_shared_out()
+    assert owner.calls == ["assigned", "revoking", "assigned"]
+    members.assert_one_owner_at_a_time()
+    await members.end()
+
+
+async def test_brokers_out_of_reach_for_longer_than_the_session(own_kafka, unique):
+    """The lease runs out and the shards are lost; once the brokers are back everybody has again what it had."""
+    cluster = await asyncio.to_thread(own_kafka)
+    await create_topic(cluster.bootstrap_servers, unique, 4)
+    members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
+    first, second = await members.join("a", session=SHORT), await members.join("b", session=SHORT)
+    await members.until_shared_out()
+    had = [first.shards, second.shards]
+    cluster.suspend(1)
+    for owner in (first, second):
+        await owner.until(lambda owner: owner.calls[-1] == "lost")
+        assert owner.holding[-1] is False
+        assert "Kafka was out of reach" in owner.told[-1][1]
+    cluster.resume(1)
+    await members.until_shared_out()
+    assert [first.shards, second.shards] == had
+    members.assert_one_owner_at_a_time()
+    await members.end()
+
+
+async def test_permission_denied_and_withdrawn(own_kafka, unique):
+    """A user who may not join is told so; one whose permission is withdrawn loses its shards until it is back."""
+    cluster = await asyncio.to_thread(
+        own_kafka,
+        properties={
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "true",
+        },
+    )
+    await create_topic(cluster.bootstrap_servers, unique, 4)
+    members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
+    with denied(cluster.bootstrap_servers, unique):
+        owner = await members.join("a")
+        with pytest.raises(SinkError, match=f"may not join the consumer group {unique}; allow it Read"):
+            await asyncio.wait_for(members.running[owner], PATIENCE)
+    members = Members(members.settings, unique, 4)
+    owner = await members.join("a", session=SHORT)
+    await owner.until(lambda owner: owner.shards)
+    with denied(cluster.bootstrap_servers, unique):
+        await owner.until(lambda owner: owner.calls == ["assigned", "lost"])
+    await owner.until(lambda owner: owner.calls == ["assigned", "lost", "assigned"])
+    await members.end()
+
+
+@contextmanager
+def denied(servers, group):
+    """Nobody may read ``group`` in here."""
+    rule = (ResourceType.GROUP, group, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", AclOperation.READ)
+    client = AdminClient({"bootstrap.servers": servers})
+    for future in client.create_acls([AclBinding(*rule, AclPermissionType.DENY)]).values():
+        future.result(PATIENCE)
+    yield
+    for future in client.delete_acls([AclBindingFilter(*rule, AclPermissionType.DENY)]).values():
+        future.result(PATIENCE)
+
+
+@pytest.mark.faults
+async def test_a_coordinator_that_moves_costs_nothing(own_kafka, unique):
+    """A membership outlives its coordinator's clean stop, its crash and its standing still."""
+    cluster = await asyncio.to_thread(own_kafka, 3)
+    await create_topic(cluster.bootstrap_servers, unique, 4, replication=3)
+    members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
+    first = await members.join("0")
+    await first.until(lambda owner: owner.shards)
+    for number, fault in enumerate((cluster.stop_node, cluster.kill, cluster.suspend), 1):
+        async with admin(cluster.bootstrap_servers) as client:
+            coordinator = await client.find_coordinator(unique)
+        await asyncio.to_thread(fault, coordinator)
+        await members.join(f"{number}")
+        await members.until_shared_out()
+        await asyncio.to_thread(cluster.restart, coordinator)
+    assert [call for owner in members.owners for call in owner.calls if call == "lost"] == []
+    members.assert_one_owner_at_a_time()
+    await members.end()
