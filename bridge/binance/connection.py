@@ -49,6 +49,7 @@ class ConnectionView(NamedTuple):
         opened_at: microseconds since the epoch; 0 while it is opening.
         messages: messages received so far.
         last_received_at: microseconds since the epoch; 0 before the first message.
+        leg: 1 or, with redundancy, 2: which of the two that carry each stream.
     """
 
     connection_id: str
@@ -59,6 +60,7 @@ class ConnectionView(NamedTuple):
     opened_at: int
     messages: int
     last_received_at: int
+    leg: int = 1
 
 
 class Connection:
@@ -73,7 +75,9 @@ class Connection:
         telemetry: told of everything that happens.
         look: asks REST for the marker of a stream's market; may raise ``SourceError``.
         lifetime_seconds: age at which it asks to be rotated.
-        patience: see :class:`~bridge.core.liveness.Liveness`.
+        patience: see :class:`~bridge.core.liveness.Liveness`,
+        others: as well.
+        number: 1 or, with redundancy, 2: which of the two that carry each stream.
         clock: the clocks.
         tls: TLS settings other than the system's.
     """
@@ -90,6 +94,8 @@ class Connection:
         look: Callable[[Stream], Awaitable[Marker | None]],
         lifetime_seconds: float,
         patience: Mapping[str, int] | None = None,
+        others: Callable[[str], int] | None = None,
+        number: int = 1,
         clock: Clock | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -114,7 +120,10 @@ class Connection:
             lifetime_seconds=lifetime_seconds,
             states=leg.streams,
             patience=patience,
+            others=others,
         )
+        self._number = number
+        self._goes_to = shown(url) if others is None else f"{shown(url)}, leg {number}"
         self._transport: Transport | None = None
         self._outgoing: deque[Send | Ping | Close] = deque()
         self._wake = asyncio.Event()
@@ -155,6 +164,7 @@ class Connection:
             opened_at=self._opened_at,
             messages=self._messages,
             last_received_at=self._last_received_at,
+            leg=self._number,
         )
 
     async def open(self, streams: Iterable[Stream]) -> None:
@@ -166,10 +176,10 @@ class Connection:
         self.add(streams)
         names = tuple(self._session.streams)
         self._opening_at = self._clock.monotonic()
-        self._tell("connection.opening", names, reason=shown(self._url))
+        self._tell("connection.opening", names, reason=self._goes_to)
         self._transport = await self._open_transport(self._url, self, self._settings, self._tls)
         self._opened_at = self._clock.micros()
-        self._tell("connection.started", names)
+        self._tell("connection.started", names, reason=self._goes_to)
         self._do(self._session.opened(self._clock.monotonic()))
         self._driver = self._start(self._drive(), "drive")
         if self._ended_early is not None:

@@ -21,6 +21,7 @@ from bridge.binance.market_look import MarketLook
 from bridge.binance.transport import OpenFailed, opener
 from bridge.core.backoff import AttemptBudget, Backoff
 from bridge.core.connection_settings import ConnectionSettings
+from bridge.core.rotation import lifetime
 from bridge.core.spread import Plan, Seat, spread
 from bridge.model import Leg
 from bridge.telemetry import Lifecycle
@@ -64,6 +65,9 @@ class ConnectionPool:
         clock: the clocks.
         random: draws between 0 and 1, for jitter.
         tls: TLS settings other than the system's.
+        leg: 1 or 2; with ``others``, the second leg's rotations lie half an age from the first's.
+        others: when the newest frame of a stream came on the other leg's pool (its :meth:`newest`); None where this
+            pool alone carries the streams. See :class:`~bridge.binance.legs.RedundantPools`.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class ConnectionPool:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
         tls: ssl.SSLContext | None = None,
+        leg: int = 1,
+        others: Callable[[str], int] | None = None,
     ) -> None:
         self.market = market
         self.settings = settings
@@ -90,6 +96,8 @@ class ConnectionPool:
         self.clock = clock or Clock()
         self.random = random
         self.tls = tls
+        self.leg = leg
+        self.others = others
         self.open_transport = opener(settings.transport)
         self.look = MarketLook(rest, self.clock.monotonic, settings.market_look_spacing_seconds)
         #: Streams found deaf, and on how many connections in a row.
@@ -99,6 +107,8 @@ class ConnectionPool:
         self._wanted = {stream.name: stream for stream in streams}
         self._plan: Plan = {}
         self._seats: dict[Seat, _Seat] = {}
+        self._seat_of: dict[str, _Seat] = {}
+        self._began_at = self.clock.monotonic()
         self._background: set[asyncio.Task[None]] = set()
         self._started = False
         self._observer: asyncio.Task[None] | None = None
@@ -153,7 +163,7 @@ class ConnectionPool:
         """
         self._started = False
         self.running.clear()
-        seats, self._seats, self._plan = list(self._seats.values()), {}, {}
+        seats, self._seats, self._plan, self._seat_of = list(self._seats.values()), {}, {}, {}
         closing = [asyncio.ensure_future(seat.stop("the bridge stops")) for seat in seats]
         closing += self._background
         if self._observer is not None:
@@ -171,6 +181,21 @@ class ConnectionPool:
     def connections(self) -> list[ConnectionView]:
         """Return what may be shown of each connection."""
         return [connection.view() for seat in self._seats.values() for connection in seat.connections]
+
+    def newest(self, name: str) -> int:
+        """Return when the newest frame of a stream came, microseconds since the epoch; 0 where none did."""
+        seat = self._seat_of.get(name)
+        return 0 if seat is None else seat.newest(name.encode())
+
+    def lifetime(self) -> float:
+        """Return after how many seconds a connection that opens now asks to be rotated."""
+        settings = self.settings
+        return lifetime(
+            settings.rotate_after_seconds,
+            self.random() * settings.rotate_jitter_seconds,
+            self.clock.monotonic() - self._began_at,
+            None if self.others is None else (self.leg - 1) / 2,
+        )
 
     def in_background(self, work: Coroutine[None, None, None], name: str) -> None:
         """Run something to its end beside the seats; ``stop`` waits for it."""
@@ -191,7 +216,8 @@ class ConnectionPool:
                     if last and name in self._wanted and last > newest.get(name, ("", 0))[1]:
                         newest[name] = (state.stream.channel, last)
             silences: dict[str, float] = {}
-            for channel, last in newest.values():
+            for name, (channel, here) in newest.items():
+                last = here if self.others is None else max(here, self.others(name))
                 silences[channel] = max(silences.get(channel, 0.0), (now - last) / 1e6)
             for channel, seconds in silences.items():
                 gauge.labels(self.market, channel).set(seconds)
@@ -209,6 +235,9 @@ class ConnectionPool:
                 self._seats[place] = _Seat(self, place, streams)
             else:
                 known.carry(streams)
+        self._seat_of = {
+            name: self._seats[place] for place, streams in self._plan.items() for name in streams
+        }
 
 
 class _Seat:
@@ -220,6 +249,7 @@ class _Seat:
         self._place = place
         self._streams = dict(streams)
         self._backoff = Backoff(pool.settings, pool.random)
+        self._in_vain = 0  # attempts in a row that led to no data: each goes to the next host
         self._stopping = False
         name = f"seat {place.market}/{place.path}#{place.number}"
         self._task = asyncio.get_running_loop().create_task(self._supervise(), name=name)
@@ -232,6 +262,15 @@ class _Seat:
         for connection in self.connections:
             connection.remove(gone)
             connection.add(new)
+
+    def newest(self, name: bytes) -> int:
+        """Return when the newest frame of a stream came; 0 where none did."""
+        newest = 0
+        for connection in self.connections:
+            state = connection.leg.streams.get(name)
+            if state is not None and state.last_received_at > newest:
+                newest = state.last_received_at
+        return newest
 
     async def stop(self, reason: str) -> None:
         """End the seat: its task, then its connections."""
@@ -267,6 +306,7 @@ class _Seat:
         """Wait out a connection that ended, then back off."""
         await connection.wait_closed()
         self._forget(connection)
+        self._in_vain = self._in_vain + 1 if connection.first_data_at is None else 0
         self._learn(connection)
         if self._pool.running.is_set():
             wait = self._backoff.failed()
@@ -276,6 +316,7 @@ class _Seat:
     async def _replace(self, old: Connection) -> Connection:
         """Open a successor, prove it, overlap, and let the old connection go in the background."""
         self._learn(old)
+        self._in_vain = 0
         if old.deaf is not None:
             self._pool.deaf[old.deaf] = self._pool.deaf.get(old.deaf, 0) + 1
         while True:
@@ -334,6 +375,7 @@ class _Seat:
                 await connection.open(self._streams.values())
             except OpenFailed as error:
                 self._forget(connection)
+                self._in_vain += 1
                 wait = self._backoff.failed(error.failure)
                 if error.failure.bars_ip:
                     self._pool.budget.hold(self._pool.clock.monotonic() + error.failure.least_seconds)
@@ -368,17 +410,18 @@ class _Seat:
 
     def _make(self) -> Connection:
         pool = self._pool
-        lifetime = pool.settings.rotate_after_seconds - pool.random() * pool.settings.rotate_jitter_seconds
         return Connection(
             Leg(secrets.randbits(63), pool.market),
-            pool.hosts.stream_url(self._place.path, self._backoff.attempt),
+            pool.hosts.stream_url(self._place.path, self._in_vain),
             pool.settings,
             open_transport=pool.open_transport,
             receive=pool.receive,
             telemetry=pool.telemetry,
             look=pool.look,
-            lifetime_seconds=max(lifetime, 0.0),
+            lifetime_seconds=pool.lifetime(),
             patience=pool.deaf,
+            others=pool.others,
+            number=pool.leg,
             clock=pool.clock,
             tls=pool.tls,
         )

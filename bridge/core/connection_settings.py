@@ -53,6 +53,8 @@ class ConnectionSettings:
         market_looks: questions one connection may have open at once.
         market_look_spacing_seconds: least time between two questions of all connections of a market.
         market_grace_seconds: time a stream gets to deliver what REST already shows.
+        other_leg_seconds: with redundancy, a stream is silent when frames this far apart came on the other leg and
+            none on this one.
         deaf_patience_maximum: a stream that stayed deaf over this many connections is asked about ever more
             rarely, by powers of two up to this one.
         rest_seconds: time for one REST answer.
@@ -99,6 +101,7 @@ class ConnectionSettings:
     market_looks: int = 2
     market_look_spacing_seconds: float = 0.25
     market_grace_seconds: float = 2.0
+    other_leg_seconds: float = 5.0
     deaf_patience_maximum: int = 64
 
     rest_seconds: float = 10.0

@@ -8,6 +8,10 @@ be is only *suspect*; the verdict needs REST to show that the market moved while
 2. a second marker, later, that differs from the first proves movement;
 3. still no frame a grace later: :class:`Silent` (subscribe again); the same once more: :class:`Deaf`.
 
+Where another connection carries the same streams (redundancy), it answers sooner than REST and for nothing: frames
+that came there, ``other_leg_seconds`` apart, while none came here, prove movement too. Two are asked for, because a
+single one may have been here a moment before it was there.
+
 How long is too long comes from the stream's first-frame deadline, then from its promised cadence, or, where
 frames come with events only, from the silences it used to have.
 """
@@ -16,10 +20,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from bridge.core.connection_settings import ConnectionSettings
     from bridge.model import Stream, StreamState
@@ -34,11 +38,17 @@ class Ask(NamedTuple):
     stream: Stream
 
 
+Proof = Literal["the market moved", "the other leg had frames"]
+MARKET_MOVED: Final = "the market moved"
+OTHER_LEG: Final = "the other leg had frames"
+
+
 class Silent(NamedTuple):
     """The market moved, the stream did not: subscribe it again."""
 
     stream: Stream
     seconds: float
+    proof: Proof = MARKET_MOVED
 
 
 class Deaf(NamedTuple):
@@ -46,6 +56,7 @@ class Deaf(NamedTuple):
 
     stream: Stream
     seconds: float
+    proof: Proof = MARKET_MOVED
 
 
 Finding = Ask | Silent | Deaf
@@ -96,6 +107,9 @@ class _Watch:
     ask_after: float = 0.0
     marker: Marker | None = None
     moved_at: float | None = None
+    proof: Proof = MARKET_MOVED
+    other_at: int = 0  # the newest frame of ours, or of the other leg's when ours was acknowledged
+    ahead_at: int = 0  # the first of the other leg's after that; 0 while there is none
     silences: Silences = field(default_factory=Silences)
 
 
@@ -107,11 +121,19 @@ class Liveness:
         patience: streams that stayed deaf over earlier connections, by name, with how often: their
             first-frame deadline is doubled that many times, so that a stream that never speaks costs ever
             less.
+        others: when (microseconds since the epoch) the newest frame of a stream, by name, came on the other leg,
+            0 for never; None where no other leg carries the streams.
     """
 
-    def __init__(self, settings: ConnectionSettings, patience: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        patience: Mapping[str, int] | None = None,
+        others: Callable[[str], int] | None = None,
+    ) -> None:
         self._settings = settings
         self._patience = patience or {}
+        self._others = others
         self._watches: dict[str, _Watch] = {}
         self._asking = 0
 
@@ -120,10 +142,12 @@ class Liveness:
         name = state.stream.name
         known = self._watches.get(name)
         if known is None:
-            self._watches[name] = _Watch(state, now, state.frames)
+            known = self._watches[name] = _Watch(state, now, state.frames)
         else:
             known.seen_at, known.frames, known.flowing = now, state.frames, False
             self._calm(known)
+        if self._others is not None:
+            known.other_at, known.ahead_at = self._others(name), 0
 
     def forget(self, name: str) -> None:
         """Stop watching a stream: it was unsubscribed."""
@@ -147,11 +171,13 @@ class Liveness:
                 self._frames_came(now, watch)
                 continue
             silent = now - watch.seen_at
-            if silent <= self._allowed(watch):
-                continue
+            if watch.moved_at is None and self._others is not None:
+                self._compare(now, watch, self._others)
             if watch.moved_at is not None:
                 if now - watch.moved_at >= self._settings.market_grace_seconds:
                     findings.append(self._verdict(watch, silent))
+            elif silent <= self._allowed(watch):
+                continue
             elif not watch.asking and now >= watch.next_ask_at and self._asking < self._settings.market_looks:
                 watch.asking = True
                 self._asking += 1
@@ -176,6 +202,18 @@ class Liveness:
         )
         watch.next_ask_at = now + watch.ask_after
 
+    def _compare(self, now: float, watch: _Watch, others: Callable[[str], int]) -> None:
+        """Take the other leg's frames for a proof, once they are far enough apart and later than ours."""
+        if watch.next_ask_at == math.inf:
+            return
+        other_at = others(watch.state.stream.name)
+        if other_at <= watch.other_at:
+            return
+        if not watch.ahead_at:
+            watch.ahead_at = other_at
+        elif other_at - watch.ahead_at >= self._settings.other_leg_seconds * self._doubled(watch) * 1_000_000:
+            watch.moved_at, watch.proof = now, OTHER_LEG
+
     def _frames_came(self, now: float, watch: _Watch) -> None:
         if watch.flowing:
             watch.silences.note(now - watch.seen_at)
@@ -185,7 +223,8 @@ class Liveness:
             True,
             False,
         )
-        if watch.marker is not None or watch.asking or watch.ask_after:
+        watch.other_at, watch.ahead_at = watch.state.last_received_at, 0
+        if watch.marker is not None or watch.asking or watch.ask_after or watch.moved_at is not None:
             self._calm(watch)
 
     def _calm(self, watch: _Watch) -> None:
@@ -193,25 +232,32 @@ class Liveness:
             watch.asking = False
             self._asking -= 1
         watch.marker, watch.moved_at, watch.ask_after, watch.next_ask_at = None, None, 0.0, 0.0
+        watch.proof = MARKET_MOVED
 
     def _verdict(self, watch: _Watch, silent: float) -> Finding:
-        stream = watch.state.stream
+        stream, proof = watch.state.stream, watch.proof
         self._calm(watch)
         # Until the new acknowledgement (or the next connection) comes, nothing more is said of this stream.
         watch.next_ask_at = math.inf
         if watch.subscribed_again:
-            return Deaf(stream, silent)
+            return Deaf(stream, silent, proof)
         watch.subscribed_again = True
-        return Silent(stream, silent)
+        return Silent(stream, silent, proof)
 
     def _allowed(self, watch: _Watch) -> float:
         stream, settings = watch.state.stream, self._settings
         if not watch.flowing:
-            doubled = min(1 << min(self._patience.get(stream.name, 0), 32), settings.deaf_patience_maximum)
-            return stream.first_frame_seconds * doubled
+            return stream.first_frame_seconds * self._doubled(watch)
         if stream.cadence_seconds is not None:
             return stream.cadence_seconds * settings.cadence_factor + settings.cadence_margin_seconds
         usual = watch.silences.usual()
         if usual is None:
             return max(stream.first_frame_seconds, settings.learned_minimum_seconds)
         return max(usual * settings.learned_factor, settings.learned_minimum_seconds)
+
+    def _doubled(self, watch: _Watch) -> int:
+        """How many times its patience a stream gets that stayed deaf over earlier connections."""
+        if watch.flowing:
+            return 1
+        before = self._patience.get(watch.state.stream.name, 0)
+        return min(1 << min(before, 32), self._settings.deaf_patience_maximum)

@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from bridge.core.liveness import Ask, Deaf, Liveness, Marker, Silent
+from bridge.core.liveness import MARKET_MOVED, Ask, Deaf, Liveness, Marker, Silent
 from bridge.core.spread import Method, batches, control_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bridge.core.connection_settings import ConnectionSettings
     from bridge.model import Stream, StreamState
@@ -250,7 +250,8 @@ class Session:
         control_frames_per_second: the pace on this host.
         lifetime_seconds: age at which the connection asks to be rotated (jitter is the caller's).
         states: the leg's stream states by UTF-8 name; the caller puts each stream in before it adds it here.
-        patience: see :class:`~bridge.core.liveness.Liveness`.
+        patience: see :class:`~bridge.core.liveness.Liveness`,
+        others: as well.
     """
 
     def __init__(
@@ -261,6 +262,7 @@ class Session:
         lifetime_seconds: float,
         states: Mapping[bytes, StreamState],
         patience: Mapping[str, int] | None = None,
+        others: Callable[[str], int] | None = None,
     ) -> None:
         self.state = State.CONNECTING
         self.streams: dict[str, Stream] = {}
@@ -268,7 +270,7 @@ class Session:
         self._pace = Pace(control_frames_per_second)
         self._lifetime = lifetime_seconds
         self._states = states
-        self._liveness = Liveness(settings, patience)
+        self._liveness = Liveness(settings, patience, others)
         self._queue: deque[_Request] = deque()
         self._in_flight: dict[int, _Request] = {}
         self._next_id = 1
@@ -489,7 +491,9 @@ class Session:
         """End a connection whose peer is gone: nothing at all came since our last ping."""
         if not self._awaiting_pong or now - self._pinged_at < self._settings.pong_seconds:
             return []
-        reason = f"no frame, ping or pong for {now - self._active_at:.1f} s"
+        return self._gone(f"no frame, ping or pong for {now - self._active_at:.1f} s")
+
+    def _gone(self, reason: str) -> list[Effect]:
         told = Tell("connection.stale", tuple(self.streams), None, reason)
         return [told, *self.close(_ABNORMAL, reason, abort=True)]
 
@@ -519,17 +523,23 @@ class Session:
 
     def _look(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
+        quiet = now - self._active_at
         for finding in self._liveness.tick(now):
             match finding:
+                case Silent(_, _, proof) if (
+                    proof != MARKET_MOVED and quiet >= self._settings.other_leg_seconds
+                ):
+                    # Not one stream, the whole connection says nothing: subscribing again would go nowhere.
+                    return self._gone(f"no frame, ping or pong for {quiet:.1f} s while {proof}")
                 case Ask(stream):
                     effects.append(AskMarket(stream))
-                case Silent(stream, seconds):
-                    reason = f"no frame for {seconds:.0f} s while the market moved; subscribing again"
+                case Silent(stream, seconds, proof):
+                    reason = f"no frame for {seconds:.0f} s while {proof}; subscribing again"
                     effects.append(Tell("stream.silent", (stream.name,), None, reason))
                     # SUBSCRIBE alone is answered and ignored for a name the exchange believes subscribed.
                     effects += self._ask("UNSUBSCRIBE", [stream.name])
                     effects += self._ask("SUBSCRIBE", [stream.name])
-                case Deaf(stream, seconds):
+                case Deaf(stream, seconds, _):
                     reason = (
                         f"still no frame {seconds:.0f} s after subscribing again; replacing the connection"
                     )

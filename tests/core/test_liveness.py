@@ -197,3 +197,103 @@ def test_old_silences_fade():
     for _ in range(60_000):
         profile.note(0.4)
     assert profile.usual() == 0.5
+
+
+# Beside another leg
+
+
+class Beside:
+    """A stream watched on this leg, while another leg carries it too; frames are put in at whole times."""
+
+    def __init__(self, patience=None, first=30.0):
+        self.other_at = 0
+        stream = Stream("spot", "trade", "btcusdt@trade", "BTCUSDT", "", first, None)
+        self.state = StreamState(stream)
+        self.liveness = Liveness(SETTINGS, patience, lambda _name: self.other_at)
+        self.liveness.acknowledged(0.0, self.state)
+
+    def here(self, at):
+        """Let a frame come on this leg."""
+        self.state.frames += 1
+        self.state.last_received_at = int(at * 1e6)
+
+    def there(self, at):
+        """Let a frame come on the other leg."""
+        self.other_at = int(at * 1e6)
+
+    def run(self, until, here=(), there=(), start=0.0):
+        """Tick every half second with frames at the times given; return the verdicts with their times."""
+        times = sorted(
+            [(at, self.here) for at in here] + [(at, self.there) for at in there], key=lambda t: t[0]
+        )
+        found, now = [], start
+        while now < until:
+            now += 0.5
+            while times and times[0][0] <= now:
+                at, put = times.pop(0)
+                put(at)
+            found += verdicts([(now, one) for one in self.liveness.tick(now)])
+        return found
+
+
+def test_a_stream_that_flows_there_and_not_here_is_silent_within_seconds():
+    """The other leg goes on, this one stops: told in less than ten seconds, without a look at REST."""
+    beside = Beside()
+    busy = [second / 5 for second in range(1, 200)]
+    ((told, silent),) = beside.run(40, here=[at + 0.01 for at in busy if at < 10], there=busy)
+    assert (type(silent), silent.proof) == (Silent, "the other leg had frames")
+    assert 15 <= told <= 18
+
+
+def test_deaf_beside_the_other_leg_after_subscribing_again():
+    """Subscribed again and still nothing here while the other leg has frames: the connection is replaced."""
+    beside = Beside()
+    ((told, _),) = beside.run(20, there=range(1, 20))
+    beside.liveness.acknowledged(20, beside.state)
+    ((_, deaf),) = beside.run(40, there=range(20, 40), start=20)
+    assert told <= 9
+    assert (type(deaf), deaf.proof) == (Deaf, "the other leg had frames")
+
+
+def test_a_leg_that_is_a_little_later_is_not_deaf():
+    """Rare frames that come here up to two seconds after the other leg, or before it, are no verdict."""
+    beside = Beside()
+    rare = [10.0 * number for number in range(1, 30)]
+    late = [at + (1.4 if number % 2 else -1.4) for number, at in enumerate(rare)]
+    assert beside.run(320, here=late, there=rare) == []
+
+
+def test_a_burst_that_the_other_leg_held_back_is_no_verdict():
+    """Frames that stalled there and come all at once, long after they came here, prove nothing."""
+    beside = Beside()
+    assert beside.run(29, here=[1, 2, 3], there=[20, 20.1, 20.2, 20.3]) == []
+
+
+def test_an_other_leg_that_is_silent_or_gone_leaves_the_question_to_rest():
+    """Without frames there, the ordinary deadline holds; its newest frame may be forgotten as well."""
+    beside = Beside(first=10)
+    beside.there(0.5)
+    assert beside.run(8) == []
+    beside.other_at = 0
+    beside.run(9, start=8)
+    assert [type(one) for one in beside.liveness.tick(10.5)] == [Ask]
+
+
+def test_a_stream_deaf_over_many_connections_gets_more_patience_beside_the_other_leg():
+    """Twice deaf: four times as long until the first frame is missed."""
+    beside = Beside(patience={"btcusdt@trade": 2})
+    ((told, _),) = beside.run(60, there=range(1, 60))
+    assert 20 <= told <= 25
+
+
+@given(
+    here=st.lists(st.integers(0, 100), max_size=30),
+    there=st.lists(st.integers(0, 100), max_size=30),
+)
+def test_a_verdict_needs_frames_there_and_none_here(here, there):
+    """Whatever comes where: who is told silent had no frame for seconds, and the other leg had two."""
+    beside = Beside(first=1000)
+    for told, _ in beside.run(110, here=here, there=there):
+        last = max((at for at in here if at <= told), default=0)
+        assert told - last >= 5
+        assert len({at for at in there if last < at <= told}) >= 2

@@ -36,7 +36,7 @@ def stream(name, first=10.0):
 class Rig:
     """A session with a clock, its states, and everything it ever said."""
 
-    def __init__(self, *names, options=SETTINGS, pace=4, lifetime=82_800.0, patience=None):
+    def __init__(self, *names, options=SETTINGS, pace=4, lifetime=82_800.0, patience=None, others=None):
         self.now = 100.0
         self.states = {}
         self.session = Session(
@@ -45,6 +45,7 @@ class Rig:
             lifetime_seconds=lifetime,
             states=self.states,
             patience=patience,
+            others=others,
         )
         self.said = []
         self.add(*names)
@@ -321,6 +322,53 @@ def test_an_acknowledged_but_silent_stream_is_told_subscribed_again_and_then_rep
     ]
     assert [told.streams for told in rig.told("stream.silent")] == [("a@trade",)] * 2
     assert rig.all(Rotate) == [Rotate("stream a@trade is silent", "a@trade")]
+
+
+class BesideAnother(Rig):
+    """A session of one leg, live, whose other leg has a frame of every stream each second."""
+
+    def __init__(self, *names):
+        super().__init__(*names, others=lambda _name: int(self.now) * 1_000_000)
+        self.open()
+        self.answer(result=None, id=1)
+        for _ in range(10):
+            self.frame(*names)
+            self.run(0.5)
+
+    def frame(self, *names):
+        """Let a frame of each stream come here as well."""
+        self.session.active(self.now)
+        for name in names:
+            state = self.states[name.encode()]
+            state.frames += 1
+            state.last_received_at = int(self.now * 1_000_000)
+
+
+def test_a_stream_the_other_leg_has_and_this_one_not_is_subscribed_again_within_ten_seconds():
+    """Its neighbours flow on: one stream is told and mended, without a look at REST."""
+    rig = BesideAnother("a@trade", "b@trade")
+    before = rig.now
+    while not rig.told("stream.silent") and rig.now < before + 60:
+        rig.frame("b@trade")
+        rig.run(0.5)
+    assert rig.now - before < 10
+    (told,) = rig.told("stream.silent")
+    assert told.streams == ("a@trade",)
+    assert "while the other leg had frames; subscribing again" in told.reason
+    assert rig.all(AskMarket) == []
+    rig.run(3)
+    assert [frame["method"] for frame in rig.sent()][-2:] == ["UNSUBSCRIBE", "SUBSCRIBE"]
+
+
+def test_a_connection_that_says_nothing_while_the_other_leg_does_is_stale_within_ten_seconds():
+    """Nothing at all comes: the connection is given up as a whole, sooner than by its pings."""
+    rig = BesideAnother("a@trade", "b@trade")
+    rig.run(9.9, alive=False)
+    (told,) = rig.told("connection.stale")
+    assert told.streams == ("a@trade", "b@trade")
+    assert "while the other leg had frames" in told.reason
+    assert rig.told("stream.silent") == []
+    assert [close.abort for close in rig.all(Close)] == [True]
 
 
 def test_closing_and_losing_end_it():
