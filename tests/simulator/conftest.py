@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Market
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class ScriptedExchange:

@@ -205,10 +205,14 @@ async def test_who_does_not_answer_a_ping_is_disconnected(start: Start, payload:
 async def test_who_answers_pings_stays(start: Start) -> None:
     """A client that answers lives on past several deadlines, and its pings carry the time."""
     async with (
-        start(ping_seconds=0.05, pong_seconds=0.3, futures_messages=100) as wire,
+        start(ping_seconds=20, pong_seconds=60, futures_messages=100) as wire,
         wire.connect("/ws/a@trade", "coinm") as socket,
     ):
-        await wire.until(lambda state: state["seconds"] > 1)
+        (client,) = wire.simulator._hub.clients.values()
+        for passed in range(21, 211, 21):  # seconds
+            wire.simulator._now = lambda passed=passed: asyncio.get_running_loop().time() + passed
+            due = client._next_ping
+            await wire.until(lambda _, due=due: client._next_ping > due and client._ping is None)
         (data,) = wire.exchange.make("coinm", "a@trade")
         assert await receive(socket) == data
 
