@@ -143,7 +143,6 @@ async def test_an_end_does_not_wait_for_an_answer() -> None:
         host.open.clear()
         host.bench.come(1, 3)
         await until(lambda: len(host.asked) == 1)
-        host.open.set()
         began = time.monotonic()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 30, "half of what an answer may take"
     assert host.bench.gaps() == [(2, 2, "open", 0)]
