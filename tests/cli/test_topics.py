@@ -19,7 +19,7 @@ async def topics(*arguments: str) -> tuple[int | None, str, str]:
         sys.executable, "-m", "bridge", "topics", *arguments,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
 

@@ -181,7 +181,7 @@ async def test_stop_frees_the_port_and_may_be_called_twice(subject: Subject) -> 
     reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await endpoint.stop()
         await reader.read()
     await endpoint.stop()
@@ -210,7 +210,7 @@ async def command(*arguments: str) -> tuple[int | None, str, str]:
         sys.executable, "-m", "bridge", *arguments,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
 
