@@ -145,6 +145,8 @@ class Reporter:
             {
                 "id": view.connection_id,
                 "market": view.market,
+                "leg": view.leg,
+                "url": view.url,
                 "state": view.state,
                 "opened_at": _iso(datetime.fromtimestamp(view.opened_at / 1e6, UTC)),
                 "age_seconds": round((now - view.opened_at) / 1e6, 1) if view.opened_at else 0.0,

@@ -98,10 +98,15 @@ class StreamReport(TypedDict):
 
 
 class ConnectionReport(TypedDict):
-    """One open connection. ``id`` is 16 hexadecimal digits, ``opened_at`` ISO 8601 in UTC."""
+    """One open connection. ``id`` is 16 hexadecimal digits, ``opened_at`` ISO 8601 in UTC.
+
+    ``url`` is without query; ``leg`` 1 or, with redundancy, 2: which of the two that carry each stream.
+    """
 
     id: str
     market: str
+    leg: int
+    url: str
     state: str
     opened_at: str
     age_seconds: float

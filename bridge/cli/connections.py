@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, cast
+from urllib.parse import urlsplit
 
 import typer
 
@@ -42,7 +43,18 @@ def connections(
             ],
         )
     else:
-        columns = ("connection", "market", "state", "age", "messages", "streams", "live", "carries")
+        columns = (
+            "connection",
+            "market",
+            "leg",
+            "host",
+            "state",
+            "age",
+            "messages",
+            "streams",
+            "live",
+            "carries",
+        )
         print_table(columns, [_row(connection) for connection in found])
 
 
@@ -51,6 +63,8 @@ def _row(connection: ConnectionReport) -> tuple[object, ...]:
     return (
         connection["id"],
         connection["market"],
+        connection["leg"],
+        urlsplit(connection["url"]).netloc,
         connection["state"],
         duration(connection["age_seconds"]),
         connection["messages"],

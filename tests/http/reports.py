@@ -47,6 +47,8 @@ def connection_reports() -> list[ConnectionReport]:
         {
             "id": "00ab34cd12ef9012",
             "market": "spot",
+            "leg": 2,
+            "url": "wss://data-stream.binance.vision/stream",
             "state": "subscribed",
             "opened_at": "2026-11-01T10:00:00Z",
             "age_seconds": 812.2,

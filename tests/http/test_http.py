@@ -248,7 +248,17 @@ async def test_status_finds_the_endpoint_by_the_configuration(
 async def test_connections_are_listed(endpoint: HttpEndpoint, subject: Subject) -> None:
     """``connections`` has a row a connection, or with ``--streams`` a row a stream; ``--json`` is the report."""
     for options, shown in (
-        ((), ("00ab34cd12ef9012", "subscribed", "13 min 32 s", "12,345", "depth, trade")),
+        (
+            (),
+            (
+                "00ab34cd12ef9012",
+                "data-stream.binance.vision",
+                "subscribed",
+                "13 min 32 s",
+                "12,345",
+                "depth, trade",
+            ),
+        ),
         (("--streams",), ("btcusdt@trade", "币安人生usdt@depth")),
     ):
         status, out, err = await command("connections", "--url", endpoint.url, *options)
