@@ -107,6 +107,7 @@ class Group:
         self.member_id = member_id
         self._generation = -1
         self._coordinator: tuple[int, str, int] | None = None
+        self._guide: int | None = None  # the broker that last knew who coordinates
         self._connection: AIOKafkaConnection | None = None
 
     def close(self) -> None:
@@ -236,14 +237,16 @@ class Group:
     async def _locate(self) -> tuple[int, str, int]:
         """Ask any broker which one coordinates the group."""
         request = FindCoordinatorRequest(self._group, CoordinationType.GROUP)
-        asked = self._client.send(self._client.get_random_node(), request, group=ConnectionGroup.DEFAULT)
+        guide = self._client.get_random_node() if self._guide is None else self._guide
+        self._guide = None
         # Not by _answered: it is not the coordinator's connection that would be at fault.
         try:
             async with asyncio.timeout(self._answer):
-                answer = await asked
+                answer = await self._client.send(guide, request, group=ConnectionGroup.DEFAULT)
         except LOST as error:
             raise Unanswered(f"no broker says who coordinates group {self._group}: {error!r}") from None
         self._check(answer.error_code)
+        self._guide = guide
         return answer.coordinator_id, answer.host, answer.port
 
     async def _answered(self, asked: Awaitable[Any], seconds: float) -> Any:

@@ -40,6 +40,7 @@ _CONNECT_SECONDS = 10.0
 _LEAVE_SECONDS = 5.0
 _LOOKS = 10  # at a topic that is not as it should be: a broker that has just started may not know yet
 _LOOK_SECONDS = 0.3
+_ATTEMPTS_BEFORE_CONNECTING_ANEW = 5  # then by the bootstrap servers: the cluster may have moved
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to join
 _NO_SHARDS: frozenset[int] = frozenset()
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -124,6 +125,11 @@ class Membership:
         return _now() < self._lease
 
     @property
+    def lease_left(self) -> float:
+        """For how many seconds from now the lease holds; 0 where it does not."""
+        return max(0.0, self._lease - _now())
+
+    @property
     def owned(self) -> frozenset[int]:
         """The shards that are owned now; none from ``revoking`` or ``lost`` until ``assigned``."""
         return self._owned
@@ -200,9 +206,19 @@ class Membership:
         impatient = replace(self._settings, request_timeout_ms=int(self._answer_seconds * 1000))
         client = await kafka_client.connect(impatient, name=self._name, timeout=_CONNECT_SECONDS)
         group = self._group(client)
+        attempts = 0
         try:
             while True:
-                await self._one_generation(group)
+                try:
+                    await self._one_generation(group)
+                    attempts = 0
+                except Unanswered as error:
+                    attempts += 1
+                    if attempts == _ATTEMPTS_BEFORE_CONNECTING_ANEW:
+                        raise
+                    self._note_trouble(error)
+                    await self._let_go_of_what_is_held_too_long()
+                    await self._pause()
         finally:
             self._member_id = group.member_id
             group.close()
