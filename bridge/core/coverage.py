@@ -155,6 +155,10 @@ def gap_span(by: By, gap: Mapping[str, Any]) -> Span | None:
 class Ledger:
     """What of one stream is published, and what is missing.
 
+    Args:
+        stream: the stream.
+        bounded: False tells all gaps one by one, however many.
+
     Attributes:
         stream: the stream.
         series: how often the exchange began to count anew.
@@ -168,11 +172,12 @@ class Ledger:
     """
 
     __slots__ = (
-        "_begun", "_gaps", "began_at", "changed", "earlier", "first", "last", "merged", "series", "since", "stream",
+        "_begun", "_bounded", "_gaps", "began_at", "changed", "earlier", "first", "last", "merged", "series", "since", "stream",
     )  # fmt: skip
 
-    def __init__(self, stream: Covered) -> None:
+    def __init__(self, stream: Covered, *, bounded: bool = True) -> None:
         self.stream = stream
+        self._bounded = bounded
         self.series = self.began_at = self.earlier = 0
         self.first: int | None = None
         self._begun: int | None = None
@@ -341,6 +346,8 @@ class Ledger:
 
     def _merge(self) -> None:
         """Move the lowest of too many settled gaps into the totals."""
+        if not self._bounded:
+            return
         settled = [gap for gap in self._gaps if gap.status != "open"]
         surplus = settled[: max(0, len(settled) - MOST_SETTLED)]
         if surplus:

@@ -82,6 +82,21 @@ class Spans:
         self._firsts[low:high] = [one for one, _ in left]
         self._lasts[low:high] = [one for _, one in left]
 
+    def minus(self, other: Spans) -> Spans:
+        """Return what ``other`` does not have of it."""
+        return Spans(left for span in self for left in other.outside(*span))
+
+    def intersection(self, other: Spans) -> Spans:
+        """Return what both have."""
+        return Spans(both for span in self for both in other.within(*span))
+
+    def plus(self, other: Spans) -> Spans:
+        """Return what either has."""
+        joined = Spans(self)
+        for span in other:
+            joined.add(*span)
+        return joined
+
     def within(self, first: int, last: int) -> Iterator[Span]:
         """Yield what it has of the numbers from ``first`` to ``last``, in order."""
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)

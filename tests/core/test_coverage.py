@@ -319,3 +319,7 @@ def test_spans_are_the_set_they_stand_for(steps):
     assert inside == sorted(numbers & set(range(10, 51)))
     assert outside == sorted(set(range(10, 51)) - numbers)
     assert all(isinstance(one, Span) for one in spans)
+    other, others = Spans([(5, 20), (30, 40)]), {*range(5, 21), *range(30, 41)}
+    assert spans.minus(other) == Spans((n, n) for n in sorted(numbers - others))
+    assert spans.intersection(other) == Spans((n, n) for n in sorted(numbers & others))
+    assert spans.plus(other) == Spans((n, n) for n in sorted(numbers | others))
