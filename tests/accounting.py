@@ -525,7 +525,11 @@ class _Oracle:
         had = {a.event.n for a in arrivals}
         last = max(had, default=-1)
         first = min(had, default=last)
-        spans = [(g["startTime"], g["endTime"]) for g in self.gaps[name] if g["startTime"] is not None]
+        spans = [
+            (g["startTime"] - self._lag(name, g["startTime"]), g["endTime"])
+            for g in self.gaps[name]
+            if g["startTime"] is not None
+        ]
         for event in events:
             # Before the first frame and after the last one lifecycle tells the stretch; within a connection's
             # life _raw_is_whole asks for it.
@@ -538,6 +542,19 @@ class _Oracle:
                 self._tell(
                     "unnamed", name, f"event {event.n} came on no connection and no gap names its time {at}"
                 )
+
+    def _lag(self, name: Name, at: int) -> int:
+        """How long before ``at`` the last message was made that connections with the stream had brought by then.
+
+        A connection's end is told by when it was read, and a busy machine reads late.
+        """
+        lasts = []
+        for carried in self.connections.values():
+            count = bisect.bisect_right(carried.arrivals, at, key=lambda a: a.received_at)
+            if name in carried.subscribed and count:
+                lasts.append(carried.arrivals[count - 1])
+        last = max(lasts, key=lambda a: a.received_at, default=None)
+        return 0 if last is None else max(0, last.received_at - last.event.at_ms * 1000)
 
     def _derived(self, name: Name, arrivals: list[_Arrival]) -> None:
         """Each frame has its record once, unless a newer one was received no later."""

@@ -437,6 +437,19 @@ def test_a_stretch_named_in_part_is_not_named(world: World) -> None:
     assert world.convicted() == {"unnamed"}
 
 
+def test_a_stretch_begins_with_the_last_message_however_late_it_was_read(world: World) -> None:
+    """A connection read three seconds late names what was made after its last message, and no more."""
+    _darken(world)
+    for raw in world.raw:
+        if raw["connectionId"] == FIRST and raw["from"] // 4 >= 47:
+            raw["receivedAt"] = (START_MS + 52_000) * 1000
+    world.gap_of_time(QUOTES, 54, 60)
+    assert world.convicted() == {"unnamed"}
+    world.gaps.pop()
+    world.gap_of_time(QUOTES, 52, 60)
+    assert world.judge().problems == []
+
+
 def test_what_comes_after_every_connection_is_outside(world: World) -> None:
     """Events after the last message of the last connection are lifecycle's to tell."""
     n = len(world.events)
