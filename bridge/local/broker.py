@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 BOOTSTRAP_SERVERS = "BRIDGE_TEST_BOOTSTRAP_SERVERS"
 
+#: A Docker engine on a busy machine takes its time; one that isn't there refuses at once.
+_ANSWER_SECONDS = 10.0
+
 log = logging.getLogger("bridge")
 
 
@@ -59,10 +62,10 @@ def docker_answers() -> bool:
     url = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
     try:
         if url.scheme != "unix":
-            socket.create_connection((url.hostname or "", url.port or 2375), timeout=2).close()
+            socket.create_connection((url.hostname or "", url.port or 2375), timeout=_ANSWER_SECONDS).close()
             return True
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(2)
+            probe.settimeout(_ANSWER_SECONDS)
             probe.connect(url.path)
             probe.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
             return probe.recv(12).endswith(b" 200")

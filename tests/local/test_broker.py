@@ -98,7 +98,7 @@ def test_command_runs_until_it_is_told_to_stop(tmp_path):
         socket.create_connection((host, int(port))).close()
         nodes = psutil.Process(command.pid).children()
         command.send_signal(signal.SIGTERM)
-        assert command.wait(30) == 0
+        assert command.wait(180) == 0
         assert command.stdout.read() == ""
     assert [node for node in nodes if node.is_running()] == []
     assert list(tmp_path.iterdir()) == []
@@ -112,7 +112,7 @@ def test_command_may_be_stopped_while_it_starts(tmp_path):
         while not (nodes := psutil.Process(command.pid).children()):
             assert command.poll() is None
         command.send_signal(signal.SIGINT)
-        assert command.wait(30) == 0
+        assert command.wait(180) == 0
         assert command.stdout.read() == ""
     assert [node for node in nodes if node.is_running()] == []
     assert list(tmp_path.iterdir()) == []

@@ -97,7 +97,7 @@ def test_processes_share_an_empty_cache(repository, tmp_path):
     command = [sys.executable, "-c", program, f"{JAR}\n{OTHER}", str(tmp_path)]
     (tmp_path / "maven" / ".fetching-abandoned").mkdir(parents=True)
     running = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(30) for process in running] == [0, 0, 0]
+    assert [process.wait(180) for process in running] == [0, 0, 0]
     found = {p.relative_to(tmp_path / "maven") for p in (tmp_path / "maven").rglob("*") if p.is_file()}
     assert found == {JAR.path, OTHER.path}
     assert not (tmp_path / "maven" / ".fetching-abandoned").exists()

@@ -60,7 +60,7 @@ async def send(servers, topic, *values):
 async def receive(servers, topic, count):
     """Return the first ``count`` values of a topic."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")
-    async with consumer, asyncio.timeout(30):
+    async with consumer, asyncio.timeout(180):
         return [(await consumer.getone()).value for _ in range(count)]
 
 
@@ -151,7 +151,7 @@ def test_parent_killed_broker_dies(tmp_path, monkeypatch):
     with parent:
         node = psutil.Process(int(parent.stdout.readline()))
         os.kill(parent.pid, signal.SIGKILL)
-        node.wait(10)
+        node.wait(60)
     assert len(list(tmp_path.iterdir())) == 1
     scratch = Scratch()
     assert list(tmp_path.iterdir()) == [scratch.path]
