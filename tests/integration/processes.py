@@ -25,7 +25,7 @@ _ROOT = Path(__file__).parents[2]
 _POLL_SECONDS = 0.05
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 180.0) -> Any:
     """Ask again and again until ``condition`` gives something true, and return that."""
     deadline = time.monotonic() + seconds
     while True:
@@ -36,7 +36,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any
         time.sleep(_POLL_SECONDS)
 
 
-def get(url: str, *, timeout: float = 5.0) -> tuple[int, str]:
+def get(url: str, *, timeout: float = 60.0) -> tuple[int, str]:
     """Return status and body of a GET; status 0 where nothing answers."""
     return _exchange(urllib.request.Request(url), timeout)
 
@@ -44,7 +44,7 @@ def get(url: str, *, timeout: float = 5.0) -> tuple[int, str]:
 def post(url: str, body: object) -> Any:
     """Post JSON and return the JSON answered."""
     request = urllib.request.Request(url, json.dumps(body).encode(), method="POST")
-    status, text = _exchange(request, 10.0)
+    status, text = _exchange(request, 60.0)
     assert status == 200, text
     return json.loads(text)
 
@@ -64,7 +64,7 @@ def _exchange(request: urllib.request.Request, timeout: float) -> tuple[int, str
 def command(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``binance-bridge`` to its end."""
     return subprocess.run(
-        _argv(arguments), check=False, capture_output=True, text=True, cwd=cwd, timeout=90,
+        _argv(arguments), check=False, capture_output=True, text=True, cwd=cwd, timeout=300,
         env=_environment(variables),
     )  # fmt: skip
 
@@ -122,7 +122,7 @@ class Process:
         """Kill it if it still runs."""
         if self.popen.poll() is None:
             self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(60)
 
 
 class SimulatorProcess(Process):
@@ -187,6 +187,14 @@ class BridgeProcess(Process):
     def drained(self) -> bool:
         """Whether nothing is queued for Kafka."""
         return self.status()["buffer"]["bytes"] == 0
+
+    def has_all_of(self, exchange: SimulatorProcess) -> bool:
+        """Whether everything that an exchange sent, whose market stands still, has arrived on its connection."""
+        there = exchange.state()["connections"]
+        sent = sorted(one["messages_sent"] for one in there)
+        return not any(one["backlog_bytes"] for one in there) and sent == sorted(
+            one["messages"] for one in self.connections()
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _AVRO = Path(__file__).parents[2] / "avro"
 _MARKER = b"\xc3\x01"
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 180.0
 
 
 class Stored(NamedTuple):
@@ -88,7 +88,7 @@ def topics_of(bootstrap_servers: str, environment: str, namespace: str = "binanc
     """Return the environment's topics with their partition counts."""
     reader = consumer(bootstrap_servers)
     try:
-        found = reader.list_topics(timeout=20).topics
+        found = reader.list_topics(timeout=_PATIENCE_SECONDS).topics
         return {
             name: len(topic.partitions)
             for name, topic in found.items()
@@ -103,7 +103,9 @@ def ends(bootstrap_servers: str, environment: str, namespace: str = "binance") -
     reader = consumer(bootstrap_servers)
     try:
         return {
-            (topic, partition): reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)[1]
+            (topic, partition): reader.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_PATIENCE_SECONDS
+            )[1]
             for topic, count in topics_of(bootstrap_servers, environment, namespace).items()
             for partition in range(count)
         }

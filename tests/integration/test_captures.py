@@ -114,11 +114,11 @@ def run(cluster: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Run:
             ],
         }  # fmt: skip
         with bridge(directory, settings) as running:
-            until(running.ready, "the bridge is ready", 60)
-            until(lambda: exchange.state()["done"], "the captures are played", 60)
-            until(lambda: running.messages() >= total and running.drained(), "everything is published", 60)
+            until(running.ready, "the bridge is ready")
+            until(lambda: exchange.state()["done"], "the captures are played")
+            until(lambda: running.messages() >= total and running.drained(), "everything is published")
             # counters that are brought up to date once a second
-            until(lambda: _settled(get(f"{running.url}/metrics")[1], total), "metrics are up to date", 20)
+            until(lambda: _settled(get(f"{running.url}/metrics")[1], total), "metrics are up to date")
             pages = {
                 p: get(f"{running.url}/{p}")
                 for p in ("metrics", "healthz", "readyz", "status", "connections", "")
@@ -128,8 +128,9 @@ def run(cluster: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Run:
                 "connections": command("connections", "--json", "--url", running.url, cwd=directory),
             }
             running.terminate()
-            exit_status = running.wait(40)
+            exit_status = running.wait(120)
             commands["plan"] = command("topics", "plan", "--config", str(running.config), cwd=directory)
+            until(lambda: not exchange.state()["connections"], "the exchange sees no connection any more")
             left = exchange.state()["connections"]
     return Run(captures, read(cluster.bootstrap_servers, "prod"), pages, commands, exit_status, left)
 
@@ -359,7 +360,7 @@ def test_topics_have_the_contracts_policies(
 
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
     resource = ConfigResource(ResourceType.TOPIC, f"binance.prod.{topic}")
-    config = admin.describe_configs([resource])[resource].result(20)
+    config = admin.describe_configs([resource])[resource].result(60)
     assert config["cleanup.policy"].value == policy
     if retention is not None:
         assert int(config["retention.ms"].value) == retention

@@ -56,7 +56,7 @@ def test_missing_topics_are_named_each(
     settings = _settings(cluster.bootstrap_servers, exchange.endpoints, create_topics=False)
     before = topics_of(cluster.bootstrap_servers, "testnet")
     with bridge(tmp_path, settings) as running:
-        assert running.wait(30) == 1
+        assert running.wait(120) == 1
         message = _last_line(running)
         planned = command("topics", "plan", "--json", "--config", str(running.config), cwd=tmp_path)
     assert planned.returncode == 1
@@ -75,7 +75,7 @@ def test_a_symbol_that_is_not_there_names_the_nearest(
     wrong = [{"market": "spot", "symbols": ["BTC/USTD"], "channels": ["trade"]}]
     settings = _settings(cluster.bootstrap_servers, exchange.endpoints, subscriptions=wrong)
     with bridge(tmp_path, settings) as running:
-        assert running.wait(30) == 2
+        assert running.wait(120) == 2
         message = _last_line(running)
     assert "BTC/USTD" in message
     assert "BTC/USDT" in message
@@ -86,7 +86,7 @@ def test_kafka_that_does_not_answer_is_one_clear_message(exchange: SimulatorProc
     """With nobody at bootstrap_servers the bridge ends with status 1 and says where it looked."""
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
     with bridge(tmp_path, _settings(nobody, exchange.endpoints)) as running:
-        assert running.wait(30) == 1
+        assert running.wait(120) == 1
         assert nobody in _last_line(running)
 
 
@@ -104,11 +104,11 @@ def test_an_exchange_that_does_not_answer_is_waited_for(cluster: LocalKafka, tmp
             assert status in (0, 503)
             return text if str(rest) in text or "exchangeInfo" in text else ""
 
-        told = until(excuse, "/readyz names the exchange", 40)
+        told = until(excuse, "/readyz names the exchange")
         assert "coinm" in told
         assert get(f"{running.url}/healthz")[0] == 200
         running.terminate()
-        assert running.wait(10) == 0
+        assert running.wait(60) == 0
     assert "Traceback" not in running.err
 
 
@@ -127,9 +127,9 @@ def test_a_market_that_does_not_answer_holds_up_no_other(
             markets = json.loads(get(f"{running.url}/status")[1] or "{}").get("markets", ())
             return {m["market"] for m in markets if m["messages"]} == {"usdm", "spot"}
 
-        until(messages, "both other markets' messages", 40)
+        until(messages, "both other markets' messages")
         status, text = get(f"{running.url}/readyz")
         assert status == 503
         assert "coinm" in text
         running.terminate()
-        assert running.wait(20) == 0
+        assert running.wait(60) == 0

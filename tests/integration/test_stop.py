@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kafka
 
-STOP_SECONDS = 15
+STOP_SECONDS = 60
 CHANNELS = {
     "spot": ["agg-trade", "trade", "depth", "book-ticker"],
     "usdm": ["agg-trade", "trade", "depth", "book-ticker"],
@@ -57,12 +57,12 @@ def test_a_stop_under_load_publishes_all_that_was_received(cluster: LocalKafka, 
         bridge(tmp_path, _settings(cluster, exchange)) as running,
     ):
         until(running.ready, "the bridge is ready")
-        until(lambda: running.messages() > 15_000, "it works", 60)
+        until(lambda: running.messages() > 15_000, "it works")
         assert len(_children(running)) == 1
         running.terminate()
-        assert running.wait(STOP_SECONDS + 1) == 0, running.err[-3000:]
+        assert running.wait(STOP_SECONDS + 60) == 0, running.err[-3000:]
         assert _children(running) == []
-        assert exchange.state()["connections"] == []
+        until(lambda: exchange.state()["connections"] == [], "the exchange sees no connection any more")
         exchange.stop_market()
     topics = read(cluster.bootstrap_servers, "demo", since=since)
     evidence = Evidence.of(topics)
@@ -93,9 +93,9 @@ def test_a_stop_while_kafka_is_away_says_what_is_left(own_kafka: OwnKafka, tmp_p
         kafka.suspend(1)
         until(lambda: running.status()["buffer"]["bytes"] > 100_000, "records of all topics wait for Kafka")
         running.terminate()
-        assert running.wait(4 + 4) == 1
+        assert running.wait(25) == 1, "sooner than by the 30 s it has by default"
         kafka.resume(1)
-        assert exchange.state()["connections"] == []
+        until(lambda: exchange.state()["connections"] == [], "the exchange sees no connection any more")
     message = running.err.splitlines()[-1]
     assert "Kafka did not take" in message
     assert "binance.demo.raw.spot.depth" in message
