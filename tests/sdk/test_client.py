@@ -172,7 +172,7 @@ async def test_live_records_come_as_they_are_fed():
 async def test_watching_gives_the_next_record():
     """``watch_ticker`` waits for one record of the symbol."""
     async with testing.connect(live=True) as client:
-        waiting = asyncio.ensure_future(client.watch_ticker("BTC/USDT", timeout=30))
+        waiting = asyncio.ensure_future(client.watch_ticker("BTC/USDT", timeout=300))
         await client.feed(testing.record(Ticker, symbol="BTC/USDT", last="84000.5"))
         assert (await waiting).last == Decimal("84000.5")
 

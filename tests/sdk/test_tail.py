@@ -216,7 +216,7 @@ def test_ctrl_c_ends_quietly(kafka, symbol):
     with start(kafka, *asked) as process:
         assert symbol.encode() in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=180)
     assert (process.returncode, out, err) == (0, b"", b"")
 
 
@@ -227,5 +227,5 @@ def test_a_closed_pipe_ends_quietly(kafka, symbol):
         process.stdout.readline()
         process.stdout.close()
         write(kafka, trade(symbol, 2), trade(symbol, 3))
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=180) == 0
         assert process.stderr.read() == b""
