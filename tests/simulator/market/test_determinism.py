@@ -51,7 +51,7 @@ def test_hash_seeds_have_no_say() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
         hashes.add(done.stdout)
     assert len(hashes) == 1
