@@ -24,12 +24,13 @@ from bridge.kafka import client as kafka_client
 from bridge.kafka.outbox import MAX_RECORD_BYTES, BatchFormat, Buffer, Identity, Outbox, SealedBatch
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import Hooks
+from bridge.kafka.spooling import Port, Spooling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bridge.kafka.publisher import TroubleKind
-    from bridge.kafka.settings import KafkaSettings
+    from bridge.kafka.settings import KafkaSettings, SpoolSettings
 
 log = logging.getLogger("bridge")
 
@@ -55,6 +56,7 @@ _TROUBLES: dict[int, TroubleKind] = {
     **dict.fromkeys((13, 56), "unavailable"),
     **dict.fromkeys((29, 31, 53), "authorization"),
 }
+_NOT_ENDED_BY_DELIVERY = ("partitions-changed", "spool")
 _LOADING = 14
 _NOT_YET = frozenset({_LOADING, 15, 16, 51})
 _QUIET_AT_FIRST = frozenset({5, 6, 7, 13, 45, 59, 72, 74, 75})
@@ -92,6 +94,7 @@ class AiokafkaPublisher:
         *,
         name: str = "bridge",
         watchdog_seconds: float = _WATCHDOG_SECONDS,
+        spool: SpoolSettings | None = None,
     ) -> None:
         self.may_send: Callable[[], bool] = lambda: True
         self._settings, self._hooks, self._name = settings, hooks or Hooks(), name
@@ -119,6 +122,10 @@ class AiokafkaPublisher:
         self._acknowledged = asyncio.Event()
         self._discards = 0
         self._troubles: set[tuple[TroubleKind, str]] = set()
+        self._spooling: Spooling | None = None
+        if spool is not None:
+            port = Port(self._tell, self._spool_recovered, self._pump, self._acknowledged.set)
+            self._spooling = Spooling(spool, self._outboxes, self._buffer, self._format, port)
 
     # The port.
 
@@ -143,16 +150,26 @@ class AiokafkaPublisher:
 
     async def start(self, *, timeout: float = 10.0) -> None:
         """Connect within ``timeout`` seconds."""
-        deadline = monotonic() + timeout
+        if self._spooling is not None:
+            await self._spooling.open()
+        try:
+            client = await self._connect(monotonic() + timeout, timeout)
+        except BaseException:
+            if self._spooling is not None:
+                await self._spooling.close(timeout=1)
+            raise
+        self._client, self._cluster_id = client, client.cluster_id
+        self._progress_at = monotonic()
+        self._watcher = asyncio.create_task(self._watch(), name="kafka publisher watch")
+
+    async def _connect(self, deadline: float, timeout: float) -> kafka_client.Client:
         client = await kafka_client.connect(self._settings, name=self._name, timeout=timeout)
         try:
             self._identity = await self._first_identity(client, deadline)
         except BaseException:
             await kafka_client.close(client, timeout=1)
             raise
-        self._client, self._cluster_id = client, client.cluster_id
-        self._progress_at = monotonic()
-        self._watcher = asyncio.create_task(self._watch(), name="kafka publisher watch")
+        return client
 
     async def refresh(self, topics: Iterable[str]) -> None:
         """Learn the partitions of ``topics``, before the first :meth:`lane` into them."""
@@ -192,16 +209,48 @@ class AiokafkaPublisher:
         """Return the lane of ``key`` in ``topic``."""
         outbox = self._lanes.get((topic, key))
         if outbox is None:
-            place = TopicPartition(topic, partition_for(key, self.partitions(topic)))
-            outbox = self._outboxes.get(place)
-            if outbox is None:
-                outbox = self._outboxes[place] = Outbox(
-                    place, self._format, self._buffer, on_open=self._on_open, on_sealed=self._on_sealed
-                )
+            outbox = self._outbox(TopicPartition(topic, partition_for(key, self.partitions(topic))))
             if len(self._lanes) >= _LANES_KEPT:
                 self._lanes.clear()
             self._lanes[topic, key] = outbox
         return outbox
+
+    def _outbox(self, place: TopicPartition) -> Outbox:
+        outbox = self._outboxes.get(place)
+        if outbox is None:
+            outbox = self._outboxes[place] = Outbox(
+                place, self._format, self._buffer, on_open=self._on_open, on_sealed=self._on_sealed
+            )
+        return outbox
+
+    @property
+    def spooled_bytes(self) -> int:
+        """Bytes of the spool's files; 0 without a spool."""
+        return self._spooling.used_bytes if self._spooling is not None else 0
+
+    def recoverable(self) -> list[tuple[str, int]]:
+        """Return topic and number of records that an earlier process left in the spool, sorted."""
+        return self._spooling.recoverable() if self._spooling is not None else []
+
+    async def recover(self, keep: Callable[[str], bool]) -> list[tuple[str, int]]:
+        """Publish what an earlier process left in the spool, before all that is queued."""
+        if self._spooling is None:
+            return []
+        concerned = [self._outbox(place) for place in self._spooling.places() if keep(place.topic)]
+        for outbox in concerned:
+            outbox.paused = True
+        try:
+            await self.refresh({outbox.place.topic for outbox in concerned})
+            while any(outbox.in_flight or outbox.unsure for outbox in concerned):
+                self._acknowledged.clear()
+                await self._acknowledged.wait()
+            dropped = await self._spooling.recover(keep, self._outbox)
+        finally:
+            for outbox in concerned:
+                outbox.paused = False
+        self._ready.update(dict.fromkeys(outbox for outbox in self._outboxes.values() if outbox.sealed))
+        self._pump()
+        return dropped
 
     def position(self, topic: str, key: bytes) -> tuple[int, int]:
         """Return the partition of ``key`` in ``topic``, and an offset that nothing acknowledged later lies before."""
@@ -210,10 +259,14 @@ class AiokafkaPublisher:
 
     def undelivered(self) -> list[tuple[str, int]]:
         """Return topic and number of records queued and not acknowledged, for topics that have any."""
+        return self._totals(lambda outbox: outbox.queued)
+
+    def _totals(self, records: Callable[[Outbox], int]) -> list[tuple[str, int]]:
+        """Return topic and sum of what ``records`` finds in its partitions, where there are any."""
         totals: dict[str, int] = {}
         for outbox in self._outboxes.values():
-            if outbox.queued:
-                totals[outbox.place.topic] = totals.get(outbox.place.topic, 0) + outbox.queued
+            if found := records(outbox):
+                totals[outbox.place.topic] = totals.get(outbox.place.topic, 0) + found
         return sorted(totals.items())
 
     async def settle(self) -> None:
@@ -238,6 +291,8 @@ class AiokafkaPublisher:
             if outbox.unsure:
                 self._identity = None
             outbox.discard()
+        if self._spooling is not None:
+            self._spooling.discarded()
         if dropped:
             self._discards += 1
             self._acknowledged.set()
@@ -260,8 +315,9 @@ class AiokafkaPublisher:
     async def stop(self, timeout: float) -> list[tuple[str, int]]:
         """Flush and close every connection within ``timeout`` seconds; return what was not delivered."""
         closing = min(1.0, timeout / 6)
+        writing = min(5.0, timeout / 4) if self._spooling is not None else 0.0
         if self._watcher is not None:
-            await self.flush(timeout - 3 * closing)
+            await self.flush(timeout - 3 * closing - writing)
         for timer in (self._linger_timer, self._pump_timer):
             if timer is not None:
                 timer.cancel()
@@ -269,7 +325,10 @@ class AiokafkaPublisher:
             await _end({self._watcher}, timeout=closing)
             self._watcher = None
         await self._disconnect(timeout=closing)
-        return self.undelivered()
+        if self._spooling is None:
+            return self.undelivered()
+        await self._spooling.close(timeout=writing)
+        return self._totals(lambda outbox: outbox.queued - outbox.stored)
 
     # What becomes ready to send.
 
@@ -322,7 +381,7 @@ class AiokafkaPublisher:
         loads: dict[int, list[Outbox]] = {}
         sizes: dict[int, int] = {}
         for outbox in list(self._ready):
-            if outbox.in_flight or outbox.held_until > now:
+            if outbox.in_flight or outbox.held_until > now or (outbox.paused and not outbox.unsure):
                 continue
             leader = client.cluster.leader_for_partition(outbox.place)
             if leader is None or leader == -1:
@@ -350,6 +409,10 @@ class AiokafkaPublisher:
         elif outbox.identity is None and self._identity is None:
             self._ask(client)
             batch = None
+        elif not batch.loaded:
+            if self._spooling is not None:
+                self._spooling.want(outbox)
+            batch = None
         elif batch.record_bytes > MAX_RECORD_BYTES:
             self._isolate(outbox, f"larger than {MAX_RECORD_BYTES} bytes", too_large=False)
             self._pump_in(0.0)
@@ -371,6 +434,8 @@ class AiokafkaPublisher:
             assert outbox.identity is not None
             batch.stamp(outbox.identity, outbox.sequence)
             outbox.in_flight = True
+            if self._spooling is not None:
+                self._spooling.sending(outbox, batch)
             topics.setdefault(outbox.place.topic, []).append((outbox.place.partition, batch.data))
         request = ProduceRequest(
             transactional_id=None,
@@ -406,6 +471,7 @@ class AiokafkaPublisher:
             result = results.get(outbox.place) if results is not None else None
             if results is None or outbox.first is not batch:  # not sent, or discarded meanwhile
                 self._ready[outbox] = None
+                self._acknowledged.set()
             elif result is None:
                 self._hold(outbox, "unavailable", lost, quiet_attempts=1)
             elif result.code in _DELIVERED:
@@ -439,6 +505,8 @@ class AiokafkaPublisher:
     def _delivered(self, outbox: Outbox, offset: int) -> None:
         batch = outbox.acknowledge()
         outbox.attempts = 0
+        if self._spooling is not None:
+            self._spooling.done(outbox, batch)
         if outbox.sealed or outbox.due:
             self._ready[outbox] = None
         self._progress_at = monotonic()
@@ -473,7 +541,10 @@ class AiokafkaPublisher:
         if outbox.sealed[0].records > 1:
             outbox.halve(too_large=too_large)
             return
-        (record,) = outbox.drop().unpack()
+        batch = outbox.drop()
+        if self._spooling is not None:
+            self._spooling.done(outbox, batch)
+        (record,) = batch.unpack()
         self._acknowledged.set()
         self._hooks.on_poison(
             outbox.place.topic, record.key, record.value, record.timestamp_ms, record.headers, error
@@ -625,7 +696,15 @@ class AiokafkaPublisher:
 
     def _recovered(self, topic: str) -> None:
         """Report the end of what hindered ``topic``, or all topics: a batch was acknowledged."""
-        over = {t for t in self._troubles if t[1] in ("", topic) and t[0] != "partitions-changed"}
+        over = {t for t in self._troubles if t[1] in ("", topic)}
+        self._end_troubles({trouble for trouble in over if trouble[0] not in _NOT_ENDED_BY_DELIVERY})
+
+    def _spool_recovered(self) -> None:
+        """Report that the spool works again, or that it has room."""
+        if self._troubles:
+            self._end_troubles({trouble for trouble in self._troubles if trouble[0] == "spool"})
+
+    def _end_troubles(self, over: set[tuple[TroubleKind, str]]) -> None:
         self._troubles -= over
         for kind, where in sorted(over):
             self._hooks.on_trouble("recovered", where, f"{kind} is over")

@@ -260,6 +260,20 @@ class LibrdkafkaPublisher:
         outbox = self.lane(topic, key)
         return outbox.place.partition, outbox.last_offset
 
+    @property
+    def spooled_bytes(self) -> int:
+        """0: there is no spool with librdkafka."""
+        return 0
+
+    def recoverable(self) -> list[tuple[str, int]]:
+        """Return nothing: there is no spool with librdkafka."""
+        return []
+
+    async def recover(self, keep: Callable[[str], bool]) -> list[tuple[str, int]]:
+        """Do nothing: there is no spool with librdkafka."""
+        del keep
+        return []
+
     def undelivered(self) -> list[tuple[str, int]]:
         """Return topic and number of records queued and not acknowledged, for topics that have any."""
         totals: dict[str, int] = {}

@@ -70,13 +70,23 @@ class Buffer:
         limit_bytes: from here on the publisher is full.
         bytes: what is queued: sealed batches by their compressed size, open ones by that of their records.
         on_full: called once when the limit is reached, and again only after the level fell below it.
+        look_bytes: from here on :meth:`check` is called; the limit, unless :meth:`watch` asks for less.
     """
 
     limit_bytes: int
     on_full: Callable[[], None] | None = None
     bytes: int = 0
+    look_bytes: int = 0
+    _on_level: Callable[[], None] | None = None
     _said_full: bool = False
     _waiters: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.look_bytes = self.limit_bytes
+
+    def watch(self, level_bytes: int, on_level: Callable[[], None]) -> None:
+        """Call ``on_level`` whenever something is queued while that many bytes are."""
+        self.look_bytes, self._on_level = min(level_bytes, self.limit_bytes), on_level
 
     @property
     def full(self) -> bool:
@@ -85,6 +95,8 @@ class Buffer:
 
     def check(self) -> None:
         """Say so if the limit was reached since the last look."""
+        if self._on_level is not None and self.bytes >= self.look_bytes:
+            self._on_level()
         if self.full and not self._said_full:
             self._said_full = True
             if self.on_full is not None:
@@ -115,16 +127,57 @@ class SealedBatch:
     """Records in Kafka's own bytes, ready to be sent and sent again.
 
     Attributes:
-        data: the record batch.
         records: how many records it holds.
         record_bytes: their size before compression.
         queued_at: monotonic seconds at which the oldest was queued.
+        size: bytes of the record batch.
+        number: its number in the spool, among the batches of its partition; -1 while it has none.
+        skip: how many records of the spool's batch lie before it, where it is only a part of that.
+        rest: how many lie behind it.
+        stored: whether the spool's file holds it.
+        waiting: whether it is queued still.
     """
 
-    __slots__ = ("data", "queued_at", "record_bytes", "records")
+    __slots__ = (
+        "_data",
+        "number",
+        "queued_at",
+        "record_bytes",
+        "records",
+        "rest",
+        "size",
+        "skip",
+        "stored",
+        "waiting",
+    )
 
-    def __init__(self, data: bytearray, records: int, record_bytes: int, queued_at: float) -> None:
-        self.data, self.records, self.record_bytes, self.queued_at = data, records, record_bytes, queued_at
+    def __init__(
+        self, data: bytearray | None, records: int, record_bytes: int, queued_at: float, size: int = 0
+    ) -> None:
+        self._data, self.records, self.record_bytes, self.queued_at = data, records, record_bytes, queued_at
+        self.size = size if data is None else len(data)
+        self.number, self.skip, self.rest = -1, 0, 0
+        self.stored, self.waiting = False, True
+
+    @property
+    def data(self) -> bytearray:
+        """The record batch, which must be in memory."""
+        assert self._data is not None
+        return self._data
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the record batch is in memory."""
+        return self._data is not None
+
+    def put(self, data: bytearray | None) -> None:
+        """Take the record batch into memory, or leave it to the spool."""
+        self._data = data
+
+    @property
+    def part(self) -> bool:
+        """Whether the spool's batch of this number holds more than these records."""
+        return bool(self.skip or self.rest)
 
     @property
     def newest_event_ms(self) -> int:
@@ -179,6 +232,7 @@ class Outbox:
         sequence: the sequence of the first record of ``sealed[0]``.
         identity: who sends; None until the first batch is sent.
         due: whether the open batch has lingered long enough.
+        paused: whether nothing new may be sent, only ``sealed[0]`` again where it is ``unsure``.
         in_flight: whether a batch is on its way, or was when it was discarded, and its answer is not here yet.
         unsure: whether the broker may have ``sealed[0]`` already, under this identity and sequence.
         done: how many records were acknowledged, or dropped because the broker will never take them.
@@ -206,6 +260,7 @@ class Outbox:
         "identity",
         "in_flight",
         "last_offset",
+        "paused",
         "place",
         "sealed",
         "sequence",
@@ -226,6 +281,7 @@ class Outbox:
         self.sequence = 0
         self.identity: Identity | None = None
         self.due = False
+        self.paused = False
         self.in_flight = False
         self.unsure = False
         self.done = 0
@@ -255,7 +311,7 @@ class Outbox:
         buffer = self._buffer
         buffer.bytes += added.size
         # Not only when a batch is sealed: open batches of many partitions can hold far more than the limit.
-        if buffer.bytes >= buffer.limit_bytes:
+        if buffer.bytes >= buffer.look_bytes:
             buffer.check()
 
     def _take_headers(self, headers: Sequence[Header]) -> None:
@@ -308,18 +364,21 @@ class Outbox:
     def drop(self) -> SealedBatch:
         """Take the first batch off: the broker will never take it, so its sequence is free for the next."""
         batch = self.sealed.popleft()
+        batch.waiting = False
         self.unsure = False
         self.done += batch.records
         self._in_sealed -= batch.records
-        self._buffer.release(len(batch.data))
+        self._buffer.release(batch.size if batch.loaded else 0)
         return batch
 
     def discard(self) -> int:
         """Drop all that is queued; return how many records. Where one may have arrived the identity goes too."""
-        dropped, freed = self.queued, sum(len(batch.data) for batch in self.sealed)
+        dropped, freed = self.queued, sum(batch.size for batch in self.sealed if batch.loaded)
         if self._builder is not None:
             freed += self._builder.size() - _BATCH_HEADER_BYTES
         self._builder, self._add, self._count, self.due = None, self._open, 0, False
+        for batch in self.sealed:
+            batch.waiting = False
         self.sealed.clear()
         self._in_sealed = self.attempts = 0
         if self.unsure:
@@ -339,9 +398,54 @@ class Outbox:
         records = whole.unpack()
         middle = len(records) // 2
         halves = [self._format.seal(half, whole.queued_at) for half in (records[:middle], records[middle:])]
+        whole.waiting = False
+        if whole.number >= 0:
+            for half in halves:
+                half.number, half.stored = whole.number, whole.stored
+            halves[0].skip, halves[0].rest = whole.skip, whole.rest + halves[1].records
+            halves[1].skip, halves[1].rest = whole.skip + halves[0].records, whole.rest
         self.sealed.extendleft(reversed(halves))
         self._buffer.bytes += sum(len(half.data) for half in halves)
-        self._buffer.release(len(whole.data))
+        self._buffer.release(whole.size)
+
+    # For the spool.
+
+    @property
+    def open_since(self) -> float:
+        """Monotonic seconds at which the open batch got its first record; infinite when there is none."""
+        return float("inf") if self._builder is None else self._opened_at
+
+    @property
+    def stored(self) -> int:
+        """How many of the queued records are in the spool's files."""
+        return sum(batch.records for batch in self.sealed if batch.stored)
+
+    def not_stored(self) -> list[SealedBatch]:
+        """Return the sealed batches that no file holds, oldest first: always the last of the queue."""
+        found: list[SealedBatch] = []
+        for batch in reversed(self.sealed):
+            if batch.stored or batch.part:
+                break
+            found.append(batch)
+        found.reverse()
+        return found
+
+    def unload(self, batch: SealedBatch) -> None:
+        """Leave a stored batch's bytes to the spool."""
+        batch.put(None)
+        self._buffer.release(batch.size)
+
+    def load(self, batch: SealedBatch, data: bytearray) -> None:
+        """Take a batch's bytes from the spool."""
+        batch.put(data)
+        self._buffer.bytes += batch.size
+        self._buffer.check()
+
+    def restore(self, batches: Sequence[SealedBatch]) -> None:
+        """Queue batches of an earlier process before all that is queued."""
+        self.sealed.extendleft(reversed(batches))
+        self._in_sealed += sum(batch.records for batch in batches)
+        self._buffer.bytes += sum(batch.size for batch in batches if batch.loaded)
 
     @property
     def queued(self) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from bridge.errors import ConfigError
 from bridge.model import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from bridge.kafka.settings import KafkaSettings
+    from bridge.kafka.settings import KafkaSettings, SpoolSettings
 
 TroubleKind = Literal[
     "unavailable",  # brokers do not answer
@@ -23,6 +24,7 @@ TroubleKind = Literal[
     "topic-missing",  # deleted while running
     "topic-recreated",  # offsets began again
     "partitions-changed",  # the number of partitions is not the one seen at start
+    "spool",  # its files cannot be written or read, or are full
     "refused",  # any other refusal of a batch
     "recovered",  # the trouble of this topic, or of all brokers, is over
 ]
@@ -110,6 +112,29 @@ class KafkaPublisher(Publisher, Protocol):
         The offset is -1 while nothing was acknowledged.
         """
 
+    @property
+    def spooled_bytes(self) -> int:
+        """Bytes of the spool's files; 0 without a spool."""
+
+    def recoverable(self) -> list[tuple[str, int]]:
+        """Return topic and number of records that an earlier process left in the spool, sorted; after :meth:`start`."""
+
+    async def recover(self, keep: Callable[[str], bool]) -> list[tuple[str, int]]:
+        """Publish what an earlier process left in the spool, before all that is queued.
+
+        Until it is called nothing is written to a spool that holds such records. It returns once they are queued,
+        for which it waits where something newer is on its way to one of their partitions.
+
+        Args:
+            keep: whether a topic's records are still wanted; the others are dropped.
+
+        Returns:
+            Topic and number of the records that were dropped, sorted.
+
+        Raises:
+            TopicMismatch: names the topics to keep that are missing. Nothing was dropped.
+        """
+
     def undelivered(self) -> list[tuple[str, int]]:
         """Return topic and number of records queued and not acknowledged, for topics that have any."""
 
@@ -133,11 +158,18 @@ class KafkaPublisher(Publisher, Protocol):
         """Send what is queued; return how many records were not acknowledged within ``timeout`` seconds."""
 
     async def stop(self, timeout: float) -> list[tuple[str, int]]:
-        """Flush and close every connection within ``timeout`` seconds; return what was not delivered."""
+        """Flush and close every connection within ``timeout`` seconds; return what was not delivered.
+
+        With a spool, what could not be delivered goes there, and only what is not there is returned.
+        """
 
 
 def create_publisher(
-    settings: KafkaSettings, hooks: Hooks | None = None, *, name: str = "bridge"
+    settings: KafkaSettings,
+    hooks: Hooks | None = None,
+    *,
+    name: str = "bridge",
+    spool: SpoolSettings | None = None,
 ) -> KafkaPublisher:
     """Return a publisher on the client library that ``settings.client`` names. Call ``start`` next.
 
@@ -145,15 +177,18 @@ def create_publisher(
         settings: where Kafka is and how to send.
         hooks: whom to tell what.
         name: client id, as broker logs and quotas show it.
+        spool: files for when Kafka is away; None keeps all in memory.
 
     Raises:
-        ConfigError: the client library is not installed.
+        ConfigError: the client library is not installed, or has no spool.
     """
     hooks = hooks or Hooks()
     if settings.client == "librdkafka":
+        if spool is not None:
+            raise ConfigError("spool.directory is set, which needs kafka.client: aiokafka; found librdkafka")
         from bridge.kafka.librdkafka_publisher import LibrdkafkaPublisher
 
         return LibrdkafkaPublisher(settings, hooks, name=name)
     from bridge.kafka.aiokafka_publisher import AiokafkaPublisher
 
-    return AiokafkaPublisher(settings, hooks, name=name)
+    return AiokafkaPublisher(settings, hooks, name=name, spool=spool)

@@ -35,6 +35,21 @@ logging.getLogger("aiokafka.conn").addFilter(_NoPackets())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolSettings:
+    """Where what cannot reach Kafka is kept meanwhile.
+
+    Attributes:
+        directory: belongs to one process; made if it is not there.
+        max_bytes: most bytes of its files.
+        sync_ms: the time after which a record that is not acknowledged is in a file, and synced to the disk.
+    """
+
+    directory: Path
+    max_bytes: int = 10 * 1024**3
+    sync_ms: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
     """Where Kafka is, how to prove who we are, and how to send.
 
