@@ -21,7 +21,7 @@ from bridge.binance.rest import RestClient
 from bridge.binance.transport import ABNORMAL
 from bridge.books import Books, require_one_speed
 from bridge.catalogue import TopicNames, catalogue
-from bridge.config import kafka_settings, require_runnable, set_aside
+from bridge.config import kafka_settings, require_runnable, set_aside, spool_settings
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
 from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
@@ -77,7 +77,9 @@ class Bridge:
         self.names = TopicNames(settings.environment)
         self.catalogue = catalogue()
         self._full = asyncio.Event()
-        self.publisher: KafkaPublisher = create_publisher(kafka_settings(settings), self._hooks())
+        self.publisher: KafkaPublisher = create_publisher(
+            kafka_settings(settings), self._hooks(), spool=spool_settings(settings)
+        )
         self.pipeline = Pipeline(
             catalogue=self.catalogue,
             schemas=schema.schemas(),
@@ -155,6 +157,7 @@ class Bridge:
         await self.http.start()
         await self.publisher.start()
         await self._ensure_topics()
+        await self._recover()
         self.telemetry.publish = self.lifecycle
         self.telemetry.listeners["pipeline"] = self._follow
         self.telemetry.emit(Lifecycle(event="bridge.started"))
@@ -204,6 +207,14 @@ class Bridge:
             raise DeliveryFailed(f"Kafka did not take these records within {budget} s of the stop: {shown}")
 
     # Steps of the start
+
+    async def _recover(self) -> None:
+        """Queue what an earlier process left in the spool."""
+        for topic, records in self.publisher.recoverable():
+            log.warning(
+                "spool: %d records of %s wait since before the start; they are published now", records, topic
+            )
+        await self.publisher.recover(lambda _: True)
 
     async def _ensure_topics(self) -> None:
         specs = topic_specs(self.catalogue, self.settings, self.names)

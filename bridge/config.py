@@ -29,7 +29,7 @@ from bridge.errors import ConfigError
 from bridge.model import Environment, Market
 
 if TYPE_CHECKING:
-    from bridge.kafka.settings import KafkaSettings
+    from bridge.kafka.settings import KafkaSettings, SpoolSettings
 
 _HELD_BACK = "in this version"
 
@@ -292,7 +292,12 @@ class Spool(Section):
     """A file queue for when Kafka is away."""
 
     directory: Path | None = None
-    """Folder of the queue; without it, the queue is in memory (`buffer_bytes`)."""
+    """Folder of the queue, for this process alone; made if it is not there. Without it, the queue is in memory \
+(`buffer_bytes`)."""
+    max_bytes: Annotated[Whole, Field(ge=67_108_864, le=1_099_511_627_776)] = 10_737_418_240
+    """Most bytes of its files; beyond it records wait in memory."""
+    sync_ms: Annotated[Whole, Field(ge=20, le=60_000)] = 1_000
+    """The sync window: what is not acknowledged that long after it was queued is in a file, and synced to the disk."""
 
 
 class Http(Section):
@@ -374,7 +379,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     """Logging."""
     spool: Spool = Spool()
-    """A file queue for when Kafka is away (not supported in this version)."""
+    """A file queue for what cannot reach Kafka."""
     http: Http = Http()
     """The HTTP endpoint."""
 
@@ -409,6 +414,7 @@ class Settings(BaseSettings):
                 f"{self.connection.overlap_seconds}; expected at most 86000 together: "
                 "the exchange closes at 86400",
             )
+        yield from _spool_problems(self)
         if self.buffer_bytes < self.kafka.batch_bytes:
             yield Problem(
                 "buffer_bytes",
@@ -436,6 +442,22 @@ def _insecure(settings: Settings) -> Iterator[Problem]:
                         f"found {shown(text)}, which is not encrypted and not this machine; "
                         f"expected {url.scheme}s://, or allow_insecure: true",
                     )
+
+
+def _spool_problems(settings: Settings) -> Iterator[Problem]:
+    """A spool needs the client that has one, and a window in which batches can find company."""
+    spool, kafka = settings.spool, settings.kafka
+    if spool.directory is None:
+        return
+    if kafka.client != "aiokafka":
+        yield Problem(
+            "spool.directory", f"is set, but kafka.client {kafka.client} has no spool; expected aiokafka"
+        )
+    if spool.sync_ms < 4 * kafka.linger_ms:
+        yield Problem(
+            "spool.sync_ms",
+            f"found {spool.sync_ms}; expected at least four times kafka.linger_ms, {4 * kafka.linger_ms}",
+        )
 
 
 def _doubled(settings: Settings) -> Iterator[Problem]:
@@ -512,6 +534,16 @@ def kafka_settings(settings: Settings) -> "KafkaSettings":
     )
 
 
+def spool_settings(settings: Settings) -> "SpoolSettings | None":
+    """Return the ``spool`` section as the publisher takes it; None where there is to be no spool."""
+    from bridge.kafka.settings import SpoolSettings
+
+    spool = settings.spool
+    if spool.directory is None:
+        return None
+    return SpoolSettings(directory=spool.directory, max_bytes=spool.max_bytes, sync_ms=spool.sync_ms)
+
+
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
@@ -523,8 +555,6 @@ def unsupported(settings: Settings) -> list[str]:
         found.append(f"delivery: exactly_once is not supported {_HELD_BACK}; use at_least_once")
     if settings.schema_registry.url is not None:
         found.append(f"schema_registry.url: a schema registry is not supported {_HELD_BACK}; set it to null")
-    if settings.spool.directory is not None:
-        found.append(f"spool.directory: a spool is not supported {_HELD_BACK}; set it to null")
     return found
 
 

@@ -408,7 +408,14 @@ CASES = [
         ("schema_registry.url: ", "not supported in this version"),
     ),
     Bad(
-        "spool", top("spool: {directory: /var/spool}"), ("spool.directory: ", "not supported in this version")
+        "spool with the other client",
+        kafka("client: librdkafka") + "spool: {directory: /var/spool}\n",
+        ("spool.directory: is set, but kafka.client librdkafka has no spool; expected aiokafka",),
+    ),
+    Bad(
+        "spool that gives batches no time",
+        kafka("linger_ms: 100") + "spool: {directory: /var/spool, sync_ms: 200}\n",
+        ("spool.sync_ms: found 200; expected at least four times kafka.linger_ms, 400",),
     ),
     # Variables and options.
     Bad(

@@ -8,7 +8,15 @@ import pytest
 import yaml
 
 from bridge import config
-from bridge.config import Settings, kafka_settings, load, require_runnable, set_aside, unsupported
+from bridge.config import (
+    Settings,
+    kafka_settings,
+    load,
+    require_runnable,
+    set_aside,
+    spool_settings,
+    unsupported,
+)
 from bridge.errors import ConfigError
 
 # Section 7 of the contract with the outside, word for word.
@@ -256,15 +264,23 @@ def test_what_is_not_supported_yet_loads_and_is_named(tmp_path: Path) -> None:
     content = SMALL | {
         "delivery": "exactly_once",
         "schema_registry": {"url": "https://registry"},
-        "spool": {"directory": "/var/spool/bridge"},
         "accounts": [{"name": "main", "market": "spot"}],
     }
     settings = load(written(tmp_path, content), {})
     keys = {sentence.partition(":")[0] for sentence in unsupported(settings)}
-    assert keys == {"delivery", "schema_registry.url", "spool.directory"}
+    assert keys == {"delivery", "schema_registry.url"}
     assert set_aside(settings) == ["accounts: private events (main on spot) are not read in this version"]
     with pytest.raises(ConfigError, match="delivery: exactly_once is not supported in this version"):
         require_runnable(settings)
+
+
+def test_a_spool(tmp_path: Path) -> None:
+    """The spool is as configured, and there is none where no directory is named."""
+    assert spool_settings(load(written(tmp_path, SMALL | {"spool": {"sync_ms": 500}}), {})) is None
+    content = SMALL | {"spool": {"directory": "/var/spool/bridge", "max_bytes": 100_000_000}}
+    spool = spool_settings(load(written(tmp_path, content), {}))
+    assert spool is not None
+    assert (spool.directory, spool.max_bytes, spool.sync_ms) == (Path("/var/spool/bridge"), 100_000_000, 1000)
 
 
 def test_nothing_is_read_beside_what_is_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
