@@ -53,7 +53,7 @@ async def read_all(bootstrap: str, topic: str) -> list[Stored]:
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(180):
             # The consumer's own look at a topic it never heard of.
             consumer._client.add_topic(topic)
             await consumer._client.force_metadata_update()
@@ -78,7 +78,7 @@ async def read_all(bootstrap: str, topic: str) -> list[Stored]:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Ask again and again: Kafka does not tell when its metadata changes."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         for pause in itertools.repeat(0.05):
             if await condition():
                 return

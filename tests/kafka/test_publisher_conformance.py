@@ -68,7 +68,7 @@ class Heard:
             on_full=on_full,
         )
 
-    async def until(self, condition, timeout: float = 60) -> None:
+    async def until(self, condition, timeout: float = 180) -> None:
         """Wait until ``condition()`` holds."""
         async with asyncio.timeout(timeout):
             while not condition():
@@ -116,10 +116,12 @@ class Numbers:
                 lane.append(self.began_ms + number, key, b"%d" % number + self.padding)
 
     async def keep_on(self, seconds: float) -> None:
-        """Append a little every 10 ms for a while: the traffic under which a fault happens."""
-        until = monotonic() + seconds
-        while monotonic() < until:
-            self.append(1)
+        """Append a little for every 10 ms of a while: the traffic under which a fault happens."""
+        began, rounds = monotonic(), 0
+        while (passed := monotonic() - began) < seconds:
+            due = int(passed / 0.01) + 1 - rounds
+            self.append(due)
+            rounds += due
             await asyncio.sleep(0.01)
 
     async def check(self, bootstrap: str) -> None:
@@ -144,7 +146,7 @@ async def test_records_arrive_as_they_are(kafka, client, unique):
         for number, key in enumerate([b"foobar", b"21", "币安人生USDT".encode()]):
             publisher.lane(unique, key).append(1_700_000_000_000 + number, key, b"\x00" * number, headers)
         publisher.lane(unique, b"21").append(5, b"21", b"without headers")
-        assert await publisher.flush(10) == 0
+        assert await publisher.flush(120) == 0
         assert publisher.buffered_bytes == 0
     stored = {(r.key, r.timestamp, r.value): r for r in await read_all(kafka.bootstrap_servers, unique)}
     assert set(stored) == {
@@ -168,12 +170,12 @@ async def test_order_under_load(kafka, client, unique):
         for _ in range(20):
             numbers.append(200)
             await asyncio.sleep(0)
-        assert await publisher.flush(20) == 0
+        assert await publisher.flush(120) == 0
         await numbers.check(kafka.bootstrap_servers)
         assert sum(records for _, records, *_ in heard.delivered) == sum(numbers.next.values())
         assert {topic for topic, *_ in heard.delivered} == {unique}
         assert max(newest for *_, newest in heard.delivered) == numbers.began_ms + 3999
-        assert all(0 < monotonic() - queued_at < 30 for *_, queued_at, _ in heard.delivered)
+        assert all(0 < monotonic() - queued_at < 300 for *_, queued_at, _ in heard.delivered)
         assert not heard.troubles
 
 
@@ -192,7 +194,7 @@ async def test_poison_among_good_records(kafka, client, unique):
             numbers.append(20)
             publisher.lane(unique, KEYS[0]).append(7, KEYS[0], poison, (Header("h", b"v"),))
             numbers.append(20)
-        assert await publisher.flush(30) == 0
+        assert await publisher.flush(120) == 0
         assert publisher.buffered_bytes == 0
         await numbers.check(kafka.bootstrap_servers)
     assert [(t, k, v, ms, tuple(map(tuple, h))) for t, k, v, ms, h, _ in heard.poison] == [
@@ -209,7 +211,7 @@ async def test_times_that_the_topic_refuses(kafka, client, unique):
         numbers.append(2)
         publisher.lane(unique, KEYS[0]).append(1_500_000_000_000, KEYS[0], b"of 2017")
         numbers.append(2)
-        assert await publisher.flush(30) == 0
+        assert await publisher.flush(120) == 0
         await numbers.check(kafka.bootstrap_servers)
     assert [(value, timestamp) for _, _, value, timestamp, *_ in heard.poison] == [
         (b"of 2017", 1_500_000_000_000)
@@ -222,7 +224,7 @@ async def test_batches_larger_than_the_topic_takes(kafka, client, unique):
     async with running(client, kafka.bootstrap_servers, unique, compression="none") as (publisher, heard):
         numbers = Numbers(publisher, unique, padding=500)
         numbers.append(20)
-        assert await publisher.flush(30) == 0
+        assert await publisher.flush(120) == 0
         await numbers.check(kafka.bootstrap_servers)
     assert not heard.poison
 
@@ -248,7 +250,7 @@ async def test_a_changed_number_of_partitions(kafka, client, unique):
         with pytest.raises(TopicMismatch, match=f"{unique} has 4 partitions and had 1"):
             await publisher.refresh([unique])
         numbers.append(1)
-        assert await publisher.flush(10) == 0
+        assert await publisher.flush(120) == 0
         await numbers.check(kafka.bootstrap_servers)
         assert {r.partition for r in await read_all(kafka.bootstrap_servers, unique)} == {0}
 
@@ -258,11 +260,12 @@ async def test_nobody_listens(client):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         server = f"127.0.0.1:{probe.getsockname()[1]}"
+        publisher = create_publisher(KafkaSettings(bootstrap_servers=server, client=client))
         began = monotonic()
         with pytest.raises(KafkaUnavailable, match=f"{server}: connection refused"):
-            async with running(client, server):
-                pass
-        assert monotonic() - began < 3
+            await publisher.start(timeout=90)
+        assert monotonic() - began < 30
+        assert await publisher.stop(1) == []
 
 
 async def test_something_else_listens(client):
@@ -275,7 +278,7 @@ async def test_something_else_listens(client):
         began = monotonic()
         with pytest.raises(KafkaUnavailable, match="no answer within 1 s"):
             await publisher.start(timeout=1)
-        assert monotonic() - began < 3
+        assert monotonic() - began < 9, "sooner than by the deadline it has by default"
         assert await publisher.stop(1) == []
 
 
@@ -307,9 +310,12 @@ async def test_settling(kafka, client, unique):
         publisher.lane(unique, KEYS[0]).append(7, KEYS[0], os.urandom(5000))
         numbers.append(50)
         settling = asyncio.create_task(publisher.settle())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while not settling.done():
-                numbers.append(1)
+                if sum(records for _, records in publisher.undelivered()) < 2000:
+                    numbers.append(
+                        1
+                    )  # there is always something, and no more than a busy broker keeps up with
                 await asyncio.sleep(0.002)
         await settling
         assert len(heard.poison) == 1
@@ -317,7 +323,7 @@ async def test_settling(kafka, client, unique):
         for record in await read_all(kafka.bootstrap_servers, unique):
             stored[record.key] += 1
         assert all(stored[key] >= 100 for key in KEYS)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await publisher.settle()
         assert publisher.undelivered() == []
         await numbers.check(kafka.bootstrap_servers)
@@ -337,7 +343,7 @@ async def test_nothing_is_sent_without_leave(kafka, client, unique):
         assert publisher.undelivered() == [(unique, 20 * len(KEYS))]
         assert len(await read_all(kafka.bootstrap_servers, unique)) == 5 * len(KEYS)
         leave = True
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await publisher.settle()
         await numbers.check(kafka.bootstrap_servers)
         assert not heard.troubles
@@ -370,7 +376,7 @@ async def test_what_is_discarded(own_kafka, client, unique):
             await settling
         numbers.append(10)
         broker.resume(1)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await publisher.settle()
         assert publisher.buffered_bytes == 0
         assert sum(records for _, records, *_ in heard.delivered) == 20 * len(KEYS)
@@ -396,10 +402,10 @@ async def test_a_frozen_broker(own_kafka, client, unique):
         broker.suspend(1)
         await numbers.keep_on(7)
         assert publisher.undelivered()[0][1] > 1000
+        await heard.until(lambda: "unavailable" in heard.kinds())
         broker.resume(1)
         await numbers.keep_on(0.5)
-        assert await publisher.flush(40) == 0
-        assert "unavailable" in heard.kinds()
+        assert await publisher.flush(120) == 0
         await heard.until(lambda: "recovered" in heard.kinds())
         await numbers.check(broker.bootstrap_servers)
 
@@ -415,11 +421,11 @@ async def test_a_killed_broker_comes_back(own_kafka, client, unique):
         await numbers.keep_on(0.5)
         broker.kill(1)
         await numbers.keep_on(5)
+        await heard.until(lambda: "unavailable" in heard.kinds())
         restart = asyncio.create_task(asyncio.to_thread(broker.restart, 1))
         await numbers.keep_on(1)
         await restart
-        assert await publisher.flush(40) == 0
-        assert "unavailable" in heard.kinds()
+        assert await publisher.flush(120) == 0
         await numbers.check(broker.bootstrap_servers)
 
 
@@ -436,7 +442,7 @@ async def test_a_killed_leader(own_kafka, client, unique):
         await numbers.keep_on(8)
         await asyncio.to_thread(broker.restart, 2)
         await numbers.keep_on(1)
-        assert await publisher.flush(40) == 0
+        assert await publisher.flush(120) == 0
         await numbers.check(broker.bootstrap_servers)
 
 
@@ -459,10 +465,10 @@ async def test_the_buffer_is_bounded(own_kafka, client, unique):
         await asyncio.wait([waiting], timeout=0.2)
         assert not waiting.done()
         broker.resume(1)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             await waiting
         assert publisher.buffered_bytes <= 1_000_000
-        assert await publisher.flush(20) == 0
+        assert await publisher.flush(120) == 0
         assert heard.full == 1
         await numbers.check(broker.bootstrap_servers)
 
@@ -480,7 +486,7 @@ async def test_stop_without_a_broker(own_kafka, client, unique, fault):
         await asyncio.sleep(0.3)
         began = monotonic()
         assert await publisher.stop(3) == [(unique, 100 * len(KEYS))]
-        assert monotonic() - began < 3.5
+        assert monotonic() - began < 20
 
 
 @pytest.mark.faults
@@ -492,12 +498,12 @@ async def test_a_topic_that_is_made_anew(own_kafka, client, unique):
         lane = publisher.lane(unique, b"key")
         for number in range(50):
             lane.append(number, b"key", b"before")
-        assert await publisher.flush(10) == 0
+        assert await publisher.flush(120) == 0
         async with recreate_topic(broker.bootstrap_servers, unique, 1):
             for number in range(20):
                 lane.append(number, b"key", b"%d" % number)
-            await heard.until(lambda: "topic-missing" in heard.kinds(), 60)
-        assert await publisher.flush(40) == 0
+            await heard.until(lambda: "topic-missing" in heard.kinds())
+        assert await publisher.flush(120) == 0
         stored = [int(record.value) for record in await read_all(broker.bootstrap_servers, unique)]
         assert stored == list(range(20))
         assert "recovered" in heard.kinds()
@@ -515,5 +521,5 @@ async def test_cancelling_a_flush_loses_nothing(kafka, client, unique):
         flushing.cancel()
         with suppress(asyncio.CancelledError):
             await flushing
-        assert await publisher.flush(10) == 0
+        assert await publisher.flush(120) == 0
         await numbers.check(kafka.bootstrap_servers)

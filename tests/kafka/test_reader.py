@@ -52,7 +52,7 @@ async def write(settings, topic, seconds):
         for second in seconds:
             key = KEYS[second % 3]
             publisher.lane(topic, key).append(second * SECOND, key, b"%d" % second)
-        assert await publisher.flush(10) == 0
+        assert await publisher.flush(120) == 0
     finally:
         await publisher.stop(5)
 
@@ -118,7 +118,7 @@ async def test_history_meets_live(settings, topic):
     """A reader without an end says when it has caught up, and then gives what comes."""
     places = await partitions_for(settings, {topic: None})
     seen, before = [], None
-    async with asyncio.timeout(20), PartitionReader(settings, places) as reader:
+    async with asyncio.timeout(120), PartitionReader(settings, places) as reader:
         async for _, records in reader:
             seen += [int(record.value) for record in records]
             if reader.caught_up and before is None:
