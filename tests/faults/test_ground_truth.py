@@ -83,6 +83,7 @@ def _settings(kafka: LocalKafka, exchange: SimulatorProcess, **more: Any) -> dic
         "kafka": {"bootstrap_servers": kafka.bootstrap_servers, "request_timeout_ms": 3000},
         "endpoints": exchange.endpoints,
         "subscriptions": SUBSCRIPTIONS,
+        "stop_timeout_seconds": 90,
         "connection": {"rotate_after_seconds": 13, "overlap_seconds": 2, "streams_per_connection": 20},
         **more,
     }
@@ -91,14 +92,11 @@ def _settings(kafka: LocalKafka, exchange: SimulatorProcess, **more: Any) -> dic
 def _accounted(exchange: SimulatorProcess, running: BridgeProcess, kafka: LocalKafka, truth: Path) -> str:
     """End the market, then the bridge, and hold the topics against the ground truth."""
     exchange.stop_market()
-    until(
-        lambda: not any(c["backlog_bytes"] for c in exchange.state()["connections"]), "the exchange sent all"
-    )
-    time.sleep(1.0)  # what lies in socket buffers; nothing tells when it has arrived
-    until(running.drained, "everything is published", 60)
+    until(lambda: running.has_all_of(exchange), "all that was sent has arrived")
+    until(running.drained, "everything is published")
     running.terminate()
-    assert running.wait(40) == 0, running.err[-3000:]
-    assert exchange.state()["connections"] == []
+    assert running.wait(120) == 0, running.err[-3000:]
+    until(lambda: exchange.state()["connections"] == [], "the exchange sees no connection any more")
     evidence = Evidence.of(read(kafka.bootstrap_servers, "testnet"))
     told = account(Truth.read(truth), evidence)
     assert not told.problems, str(told)
@@ -121,7 +119,7 @@ def test_a_minute_of_faults_is_accounted_for(own_kafka: OwnKafka, tmp_path: Path
         began = time.monotonic()
         broker = threading.Thread(target=_freeze_the_broker, args=(kafka, began))
         broker.start()
-        until(lambda: time.monotonic() - began > RUN_SECONDS, "the minute is over", RUN_SECONDS + 5)
+        until(lambda: time.monotonic() - began > RUN_SECONDS, "the minute is over", RUN_SECONDS + 180)
         broker.join()
         print(_accounted(exchange, running, kafka, truth))
 
