@@ -27,6 +27,9 @@ def simulate(
         ),
     ] = 100.0,
     faults: Annotated[Path | None, typer.Option(help="Fault plan, YAML or JSON.")] = None,
+    accounts: Annotated[
+        Path | None, typer.Option(help="Accounts with their keys, and what happens on them; YAML or JSON.")
+    ] = None,
     capture: Annotated[
         list[Path] | None,
         typer.Option(help="Replay this recording in place of a made-up market; once for each market."),
@@ -52,7 +55,7 @@ def simulate(
 
     Example: binance-bridge simulate --seed 7 --symbols 50 --rate 2000 --faults faults.yaml
     """
-    from bridge.simulator import SimulatorSettings, read_plan
+    from bridge.simulator import AccountsPlan, SimulatorSettings, read_accounts, read_plan
 
     settings = SimulatorSettings(
         seed=seed,
@@ -61,6 +64,7 @@ def simulate(
         captures=tuple(capture or ()),
         speed=speed,
         faults=read_plan(faults) if faults is not None else (),
+        accounts=read_accounts(accounts) if accounts is not None else AccountsPlan(),
         ground_truth=ground_truth,
         host=host,
         http_port=http_port,

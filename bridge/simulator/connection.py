@@ -13,7 +13,7 @@ from bridge.simulator import wire
 from bridge.simulator.limits import SlidingWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from websockets.http11 import Request
 
@@ -60,6 +60,7 @@ class Client:
         opened_at: loop time.
         sent: messages written so far, answers included.
         close_code: what this side closed with, None while it did not.
+        listens: the listen keys of a private connection, with the events each wants (all where empty).
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self.opened_at = self._loop.time()
         self.close_code: int | None = None
+        self.listens: Mapping[str, frozenset[str]] = {}
         self._limits = limits
         self._window = SlidingWindow(limits.messages(session.market), 1.0)
         self._outbox: list[bytes] = []

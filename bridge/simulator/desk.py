@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bridge.model import MARKETS
 from bridge.simulator import wire
+from bridge.simulator.accounts.sessions import Session
 from bridge.simulator.limits import WeightBudget, refusal_message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bridge.model import Market
+    from bridge.simulator.accounts.desk import HttpRequest, PrivateAnswer, PrivateDesk
     from bridge.simulator.exchange import Exchange
     from bridge.simulator.limits import Limits, Verdict
 
@@ -53,21 +56,27 @@ class Desk:
     """Answers requests and counts their weight by address; both futures markets share one budget.
 
     Attributes:
+        sessions: the WebSocket API connections by number.
+        skews: how far each market's clock is ahead of exchange time, milliseconds.
         answered: how many requests were answered, by HTTP status.
     """
 
-    def __init__(self, exchange: Exchange, limits: Limits) -> None:
-        self.exchange, self.limits = exchange, limits
+    def __init__(
+        self, exchange: Exchange, limits: Limits, private: PrivateDesk, sessions: dict[int, Session]
+    ) -> None:
+        self.exchange, self.limits, self._private, self.sessions = exchange, limits, private, sessions
+        self.skews: dict[Market, int] = dict.fromkeys(MARKETS, 0)
+        self._opened = 0
         self.answered: dict[int, int] = {}
         self._budgets: dict[tuple[bool, str], WeightBudget] = {}
 
     def rest(
         self, market: Market, address: str, method: str, path: str, params: Mapping[str, str], *, now_ms: int
     ) -> Reply:
-        """Answer one REST request of ``address``."""
-        answer = self.exchange.rest(market, method, path, params, now_ms)
+        """Answer one public REST request of ``address``."""
+        answer = self.exchange.rest(market, method, path, params, now_ms + self.skews[market])
         verdict = self._budget(market, address).charge(answer.weight, now_ms)
-        headers = {"X-MBX-USED-WEIGHT": str(verdict.used), "X-MBX-USED-WEIGHT-1M": str(verdict.used)}
+        headers = _used(verdict.used)
         self._count(verdict.status if verdict.status != 200 else answer.status)
         if verdict.status == 200:
             return Reply(answer.status, answer.body, headers)
@@ -75,38 +84,88 @@ class Desk:
         headers["Retry-After"] = str(verdict.retry_after)
         return Reply(verdict.status, wire.compact({"code": code, "msg": message}), headers)
 
+    def private_rest(self, market: Market, request: HttpRequest, *, now_ms: int) -> Reply | None:
+        """Answer one private REST request; None where it is public.
+
+        It is charged before it is carried out: what is refused for its weight does not happen.
+        """
+        weight = self._private.rest_weight(market, request)
+        if weight is None:
+            return None
+        budget = self._budget(market, request.address)
+        verdict = budget.charge(weight, now_ms)
+        if verdict.status != 200:
+            self._count(verdict.status)
+            code, message = refusal_message(verdict, self.limits.weight(market), request.address)
+            headers = {**_used(verdict.used), "Retry-After": str(verdict.retry_after)}
+            return Reply(verdict.status, wire.compact({"code": code, "msg": message}), headers)
+        answer = self._private.rest(market, request, now_ms, now_ms + self.skews[market])
+        if answer.free:
+            budget.used -= weight
+        self._count(answer.status)
+        return Reply(answer.status, wire.compact(answer.content), {**_used(budget.used), **answer.headers})
+
+    def open_session(
+        self,
+        market: Market,
+        address: str,
+        now_ms: int,
+        send: Callable[[bytes], None],
+        abort: Callable[[], None],
+        *,
+        show_limits: bool,
+    ) -> Session:
+        """Note a WebSocket API connection; :meth:`close_session` forgets it."""
+        self._opened += 1
+        session = Session(self._opened, market, address, now_ms, send, abort, show_limits)
+        self.sessions[session.number] = session
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """Forget a WebSocket API connection."""
+        self.sessions.pop(session.number, None)
+
     def connect(self, market: Market, address: str, now_ms: int) -> Verdict:
         """Charge the handshake of a WebSocket API connection."""
         return self._budget(market, address).charge(2 if market == "spot" else 5, now_ms)
 
-    def ws_api(
-        self, market: Market, address: str, text: str, *, show_limits: bool, now_ms: int
-    ) -> tuple[bytes, int]:
+    def ws_api(self, session: Session, text: str, *, now_ms: int) -> tuple[bytes, int]:
         """Answer one WebSocket API request; return the text and its status."""
+        market, address = session.market, session.address
         request, refusal = _read(text)
         if refusal is not None:
             return refusal, 400
         params = dict(request.get("params") or {})
-        show_limits = bool(params.pop("returnRateLimits", show_limits))
+        show_limits = bool(params.pop("returnRateLimits", session.show_limits))
         name = str(request["method"]).removeprefix("v3/").removeprefix("v1/")
-        path = (_SPOT_METHODS if market == "spot" else _FUTURES_METHODS).get(name)
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
         budget = self._budget(market, address)
         reply: dict[str, object] = {"id": request.get("id")}
-        if path is None:
+        counts: tuple[dict[str, object], ...] = ()
+        path = (_SPOT_METHODS if market == "spot" else _FUTURES_METHODS).get(name)
+        private_weight = self._private.method_weight(market, name, texts)
+        if private_weight is not None:
+            verdict = budget.charge(private_weight, now_ms)
+            if verdict.status == 200:
+                answer = self._private.ws_api(session, name, texts, now_ms, now_ms + self.skews[market])
+                reply |= _private_reply(session, answer)
+                counts = answer.limits
+                if answer.free:
+                    budget.used -= private_weight
+                    verdict = verdict._replace(used=budget.used)
+        elif path is None:
             verdict = budget.charge(1, now_ms)
             reply |= {"status": 400, "error": {"code": -1020, "msg": "This operation is not supported."}}
         else:
-            texts = {
-                key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()
-            }
-            answer = self.exchange.rest(market, "GET", _PREFIX[market] + path, texts, now_ms)
-            verdict = budget.charge(answer.weight, now_ms)
-            content = "result" if answer.status == 200 else "error"
-            reply |= {"status": answer.status, content: json.loads(answer.body)}
+            told_ms = now_ms + self.skews[market]
+            public = self.exchange.rest(market, "GET", _PREFIX[market] + path, texts, told_ms)
+            verdict = budget.charge(public.weight, now_ms)
+            content = "result" if public.status == 200 else "error"
+            reply |= {"status": public.status, content: json.loads(public.body)}
         if verdict.status != 200:
             reply = {"id": request.get("id")} | self._refused(market, address, verdict, now_ms)
         if show_limits:
-            reply["rateLimits"] = [_rate_limit(self.limits.weight(market), verdict.used)]
+            reply["rateLimits"] = [*counts, _rate_limit(self.limits.weight(market), verdict.used)]
         status = int(str(reply["status"]))
         self._count(status)
         return wire.compact(reply), status
@@ -139,10 +198,21 @@ class Desk:
         self.answered[status] = self.answered.get(status, 0) + 1
 
 
+def _private_reply(session: Session, answer: PrivateAnswer) -> dict[str, object]:
+    if answer.before is not None:
+        session.send(wire.compact(answer.before))
+    return {"status": answer.status, "result" if answer.status == 200 else "error": answer.content}
+
+
+def _used(weight: int) -> dict[str, str]:
+    return {"X-MBX-USED-WEIGHT": str(weight), "X-MBX-USED-WEIGHT-1M": str(weight)}
+
+
 def _read(text: str) -> tuple[dict[str, Any], bytes | None]:
     """Return the request, or the answer to what is not one."""
     try:
-        request = json.loads(text)
+        # a number keeps the text it was signed with
+        request = json.loads(text, parse_float=str)
     except (ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):

@@ -21,24 +21,38 @@ import yaml
 
 from bridge.errors import ConfigError
 from bridge.model import MARKETS
+from bridge.simulator.accounts.keys import PERMISSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from bridge.model import Market
+    from bridge.simulator.accounts.keys import Permission
 
 FaultName = Literal[
     "drop", "half-open", "stall", "rotate", "shutdown", "expire-keys", "disconnect-mid-frame", "garbage",
     "oversize",
     "duplicate", "reorder", "skip", "mute",
     "ban", "reject-subscriptions", "refuse-connections",
+    "revoke-key", "withdraw-permission", "deny-address", "clock-skew", "terminate-user-streams", "drop-private",
+    "lose-user-events", "duplicate-user-events", "stall-user-events",
 ]  # fmt: skip
 GarbageKind = Literal["text", "truncated", "unknown-event", "binary"]
 EVENT_FAULTS: frozenset[str] = frozenset({"duplicate", "reorder", "skip", "mute"})
+USER_EVENT_FAULTS: frozenset[str] = frozenset(
+    {"lose-user-events", "duplicate-user-events", "stall-user-events"}
+)
+ACCOUNT_FAULTS: frozenset[str] = frozenset(
+    {
+        "revoke-key", "withdraw-permission", "deny-address", "clock-skew", "terminate-user-streams", "drop-private",
+    }
+)  # fmt: skip
 FAULTS: tuple[FaultName, ...] = get_args(FaultName)
 GARBAGE: tuple[GarbageKind, ...] = get_args(GarbageKind)
 ALL = 1 << 62
+FOR_GOOD = 0.0
+"""Seconds of a fault that does not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,16 @@ class _Takes:
     seconds: float | None = None
     status: tuple[int, ...] = ()
     kind: bool = False
+    account: bool = False
+    key: bool = False
+    event: bool = False
+    permission: bool = False
+    milliseconds: int | None = None
+
+    def knows(self, setting: str) -> bool:
+        """Tell whether it takes a setting; one that is 0 by default is taken, too."""
+        usual = getattr(self, setting, None)
+        return usual is not None and usual is not False and usual != ()
 
 
 _TAKES: dict[FaultName, _Takes] = {
@@ -58,7 +82,7 @@ _TAKES: dict[FaultName, _Takes] = {
     "stall": _Takes(stream=True, count=1, seconds=5.0),
     "rotate": _Takes(stream=True, count=1),
     "shutdown": _Takes(stream=True, count=ALL, seconds=1.0),
-    "expire-keys": _Takes(count=ALL),
+    "expire-keys": _Takes(count=ALL, account=True),
     "disconnect-mid-frame": _Takes(stream=True, count=1),
     "garbage": _Takes(stream=True, count=1, kind=True),
     "oversize": _Takes(stream=True, count=1),
@@ -69,6 +93,15 @@ _TAKES: dict[FaultName, _Takes] = {
     "ban": _Takes(seconds=30.0, status=(418, 429)),
     "reject-subscriptions": _Takes(count=ALL, seconds=10.0),
     "refuse-connections": _Takes(count=ALL, seconds=10.0, status=(503, 403, 429)),
+    "revoke-key": _Takes(account=True, key=True, seconds=FOR_GOOD),
+    "withdraw-permission": _Takes(account=True, key=True, permission=True, seconds=FOR_GOOD),
+    "deny-address": _Takes(account=True, key=True, seconds=FOR_GOOD),
+    "clock-skew": _Takes(milliseconds=10_000, seconds=FOR_GOOD),
+    "terminate-user-streams": _Takes(account=True),
+    "drop-private": _Takes(account=True, count=ALL),
+    "lose-user-events": _Takes(account=True, event=True, count=1),
+    "duplicate-user-events": _Takes(account=True, event=True, count=1),
+    "stall-user-events": _Takes(account=True, event=True, seconds=5.0),
 }
 
 
@@ -84,6 +117,11 @@ class Fault:
         seconds: how long it lasts; how long a stalled, half-open or shut down connection has to wait.
         status: HTTP status of a ban (418 or 429) or a refused handshake (503, 403, 429).
         kind: of a garbage frame; None lets the seed choose.
+        account: shell pattern; only these accounts.
+        key: shell pattern; only API keys of these names.
+        event: shell pattern; only user events of these types.
+        permission: what a key may no longer do.
+        milliseconds: how far the exchange's clock is ahead; negative where it is behind.
     """
 
     fault: FaultName
@@ -93,6 +131,11 @@ class Fault:
     seconds: float = 0.0
     status: int = 0
     kind: GarbageKind | None = None
+    account: str = "*"
+    key: str = "*"
+    event: str = "*"
+    permission: Permission = "reading"
+    milliseconds: int = 0
 
     def concerns(self, market: Market, stream: str) -> bool:
         """Tell whether the fault is for ``stream`` of ``market``."""
@@ -112,6 +155,11 @@ class Fault:
             shown["status"] = self.status
         if takes.kind:
             shown["kind"] = self.kind
+        for name in ("account", "key", "event", "permission"):
+            if getattr(takes, name):
+                shown[name] = getattr(self, name)
+        if takes.milliseconds is not None:
+            shown["milliseconds"] = self.milliseconds
         return shown
 
 
@@ -183,16 +231,21 @@ class _Entry:
         return Fault(
             fault=self.name,
             market=None if market is None else self._one_of("market", MARKETS, market),
-            stream=self._pattern(),
+            stream=self._pattern("stream"),
             count=self._count(),
             seconds=self._seconds("seconds", self.takes.seconds) or 0.0,
             status=self._one_of("status", self.takes.status, status) if self.takes.status else 0,
             kind=None if kind is None else self._one_of("kind", GARBAGE, kind),
+            account=self._pattern("account"),
+            key=self._pattern("key"),
+            event=self._pattern("event"),
+            permission=self._one_of("permission", PERMISSIONS, self.entry.get("permission", "reading")),
+            milliseconds=self._milliseconds(),
         )
 
     def _check_keys(self) -> None:
         known = {"fault", "market", "at", "every", "until"}
-        known |= {f.name for f in fields(Fault) if getattr(self.takes, f.name, None)}
+        known |= {f.name for f in fields(Fault) if self.takes.knows(f.name)}
         for key in self.entry:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
@@ -208,13 +261,20 @@ class _Entry:
         hint = f"did you mean {near[0]!r}?" if near else "one of " + ", ".join(map(str, choices))
         raise ConfigError(f"{self.where}.{key}: {value!r} is not known; {hint}")
 
-    def _pattern(self) -> str:
-        pattern = self.entry.get("stream", "*")
+    def _pattern(self, name: str) -> str:
+        pattern = self.entry.get(name, "*")
         if not isinstance(pattern, str) or not pattern:
+            example = "*@aggTrade" if name == "stream" else "*"
             raise ConfigError(
-                f"{self.where}.stream: must be a pattern such as '*@aggTrade', found {pattern!r}"
+                f"{self.where}.{name}: must be a pattern such as '{example}', found {pattern!r}"
             )
         return pattern
+
+    def _milliseconds(self) -> int:
+        found = self.entry.get("milliseconds", self.takes.milliseconds or 0)
+        if type(found) is not int:
+            raise ConfigError(f"{self.where}.milliseconds: must be a whole number, found {found!r}")
+        return found
 
     def _count(self) -> int:
         count = self.entry.get("count", self.takes.count)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from bridge.simulator.accounts.registry import UserEvent
     from bridge.simulator.exchange import Emission
 
 _FLUSH_AT = 4096
@@ -19,7 +20,8 @@ class GroundTruth:
     """Writes events, faults and connections as they happen.
 
     An event's line has ``n`` (counted from 0), ``at_ms``, ``market``, ``stream``, ``first_id``, ``last_id``,
-    ``event_time`` and ``data`` (the payload's text). Fault lines begin with ``{"fault":``, connection lines
+    ``event_time`` and ``data`` (the payload's text). User events' lines begin with ``{"user":``, accounts' states
+    with ``{"account":``, steps of a script with ``{"step":``. Fault lines begin with ``{"fault":``, connection lines
     with ``{"connection":``.
 
     Attributes:
@@ -64,6 +66,21 @@ class GroundTruth:
                 }
             )
         return number
+
+    def user_event(self, event: UserEvent, at_ms: int) -> None:
+        """Write one event of an account."""
+        if self._file is not None:
+            self._write(
+                {
+                    "user": event.account,
+                    "number": event.number,
+                    "at_ms": at_ms,
+                    "market": event.market,
+                    "kind": event.kind,
+                    "event_time": event.event_time_ms,
+                    "data": event.data.decode(),
+                }
+            )
 
     def note(self, line: dict[str, object]) -> None:
         """Write a fault or connection line."""

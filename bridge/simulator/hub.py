@@ -157,6 +157,8 @@ class Hub:
         )
         self._opened += 1
         client = self.clients[self._opened] = Client(self._opened, target, session, socket, self.limits)
+        if target.listen_key is not None:
+            client.listens = wire.listened(socket.request.path)
         # a private stream's URL may hold its key
         path = (
             urlsplit(socket.request.path).path if target.listen_key is None else f"/{target.path}/<listenKey>"

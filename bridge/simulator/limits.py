@@ -29,6 +29,7 @@ class Limits:
         futures_weight: the same on both futures markets together.
         refusals_before_ban: how many requests may ignore a 429 before the address is banned.
         ban_seconds: how long a ban lasts.
+        listen_key_seconds: how long a listen key lives without being kept alive.
         buffer_bytes: how much may wait for a client that reads too slowly, before it is disconnected.
     """
 
@@ -44,6 +45,7 @@ class Limits:
     futures_weight: int = 2400
     refusals_before_ban: int = 10
     ban_seconds: int = 120
+    listen_key_seconds: float = 3600.0
     buffer_bytes: int = 64 << 20
 
     def messages(self, market: Market) -> int:

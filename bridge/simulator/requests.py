@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from bridge.simulator import wire
+from bridge.simulator.accounts.desk import HttpRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,18 @@ def rest_app(market: Market, desk: Desk, now_ms: Callable[[], int]) -> web.Appli
 
     async def answer(request: web.Request) -> web.Response:
         address = request.remote or "127.0.0.1"
-        params = dict(request.query)
-        reply = desk.rest(market, address, request.method, request.path, params, now_ms=now_ms())
+        asked = HttpRequest(
+            request.method,
+            request.path,
+            urlsplit(request.raw_path).query,
+            await request.text() if request.body_exists else "",
+            request.headers.get("X-MBX-APIKEY"),
+            address,
+        )
+        reply = desk.private_rest(market, asked, now_ms=now_ms())
+        if reply is None:
+            params = dict(request.query)
+            reply = desk.rest(market, address, request.method, request.path, params, now_ms=now_ms())
         return web.Response(
             status=reply.status,
             body=reply.body,
@@ -96,23 +107,50 @@ class WsApi:
         query = dict(parse_qsl(urlsplit(socket.request.path).query))
         show_limits = query.get("returnRateLimits", "true") != "false"
         address = str(socket.remote_address[0])
+        outbox: asyncio.Queue[bytes | _Close] = asyncio.Queue()
+        abort = socket.transport.abort
+        session = self.desk.open_session(
+            self.market, address, self.now_ms(), outbox.put_nowait, abort, show_limits=show_limits
+        )
         self.sockets.add(socket)
+        writing = asyncio.create_task(_write(socket, outbox))
         try:
             async for message in socket:
                 text = message if isinstance(message, str) else message.decode(errors="replace")
-                reply, status = self.desk.ws_api(
-                    self.market, address, text, show_limits=show_limits, now_ms=self.now_ms()
-                )
-                await socket.send(reply.decode())
+                reply, status = self.desk.ws_api(session, text, now_ms=self.now_ms())
+                outbox.put_nowait(reply)
                 if status == 418:
-                    await socket.close(1008, "IP banned")
+                    outbox.put_nowait(_Close(1008, "IP banned"))
         except ConnectionClosed:
             pass
         finally:
             self.sockets.discard(socket)
+            self.desk.close_session(session)
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
 
     async def _say(self, socket: ServerConnection, text: bytes) -> None:
         try:
             await socket.send(text.decode())
         except ConnectionClosed:
             self.sockets.discard(socket)
+
+
+class _Close(NamedTuple):
+    """Ends a connection once what is before it is sent."""
+
+    code: int
+    reason: str
+
+
+async def _write(socket: ServerConnection, outbox: asyncio.Queue[bytes | _Close]) -> None:
+    """Send answers and user events in the order they came."""
+    while True:
+        item = await outbox.get()
+        try:
+            if isinstance(item, _Close):
+                await socket.close(item.code, item.reason)
+                return
+            await socket.send(item.decode())
+        except ConnectionClosed:
+            return

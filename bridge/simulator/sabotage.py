@@ -8,12 +8,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from bridge.simulator import wire
-from bridge.simulator.faults import ALL, EVENT_FAULTS, GARBAGE, Fault
+from bridge.simulator.faults import ACCOUNT_FAULTS, ALL, EVENT_FAULTS, GARBAGE, USER_EVENT_FAULTS, Fault
+from bridge.simulator.user_streams import tell_expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from bridge.model import Market
+    from bridge.simulator.account_sabotage import AccountSabotage
     from bridge.simulator.connection import Client
     from bridge.simulator.desk import Desk
     from bridge.simulator.hub import Hub
@@ -51,12 +53,13 @@ class Sabotage:
         desk: Desk,
         ws_apis: Sequence[WsApi],
         interference: Interference,
+        accounts: AccountSabotage,
         *,
         seed: int,
         now_ms: Callable[[], int],
     ) -> None:
         self._hub, self._desk, self._ws_apis, self._interference = hub, desk, ws_apis, interference
-        self._now_ms = now_ms
+        self._accounts, self._now_ms = accounts, now_ms
         self._random = Random(seed)  # noqa: S311 - choices that have to repeat, nothing secret
         self._refusals: list[_Refusals] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +72,12 @@ class Sabotage:
         line = {**fault.shown(), "at_ms": self._now_ms()}
         if fault.fault in EVENT_FAULTS:
             line |= self._arm(fault)
+        elif fault.fault in USER_EVENT_FAULTS:
+            self._accounts.faults.arm(fault, self._now())
+        elif fault.fault in ACCOUNT_FAULTS:
+            line |= self._accounts.inject(fault)
+            if fault.seconds:
+                self._later(self._accounts.undo_after(fault, fault.seconds))
         elif fault.fault == "ban":
             self._desk.ban(fault.market, fault.status, fault.seconds, self._now_ms())
         elif fault.fault in ("reject-subscriptions", "refuse-connections"):
@@ -77,6 +86,8 @@ class Sabotage:
             line["connections"] = [client.number for client in self._hit(fault)]
             if fault.fault == "shutdown":
                 self._shut_down_apis(fault)
+            elif fault.fault == "expire-keys":
+                self._accounts.end_listen_keys(fault)
         self.done.append(line)
         self._hub.note(line)
         return line
@@ -110,12 +121,11 @@ class Sabotage:
             self._break(fault, client)
         return chosen
 
-    @staticmethod
-    def _concerns(fault: Fault, client: Client) -> bool:
+    def _concerns(self, fault: Fault, client: Client) -> bool:
         if fault.market not in (None, client.market):
             return False
         if fault.fault == "expire-keys":
-            return client.target.listen_key is not None
+            return any(self._accounts.owns(fault, key) for key in client.listens)
         return fault.stream == "*" or client.carries(lambda name: fault.concerns(client.market, name))
 
     def _break(self, fault: Fault, client: Client) -> None:
@@ -136,21 +146,22 @@ class Sabotage:
             case "oversize":
                 client.send_text(b'{"stream":"oversize","data":"' + b"x" * OVERSIZE_BYTES + b'"}')
             case "expire-keys":
-                expired = {
-                    "e": "listenKeyExpired",
-                    "E": self._now_ms(),
-                    "listenKey": client.target.listen_key,
-                }
-                event = wire.compact(expired)
-                combined = client.session.combined
-                client.send_text(wire.wrap(client.target.listen_key or "", event) if combined else event)
+                self._expire(fault, client)
             case "shutdown":
-                combined = client.session.combined
-                client.send_text(wire.server_shutdown("combined" if combined else "raw", self._now_ms()))
-                self._later(self._close_after(client, fault.seconds))
+                self._announce(fault, client)
             case _:
                 raise AssertionError(fault.fault)
         client.flush()
+
+    def _announce(self, fault: Fault, client: Client) -> None:
+        combined = client.session.combined
+        client.send_text(wire.server_shutdown("combined" if combined else "raw", self._now_ms()))
+        self._later(self._close_after(client, fault.seconds))
+
+    def _expire(self, fault: Fault, client: Client) -> None:
+        for key in client.listens:
+            if self._accounts.owns(fault, key):
+                tell_expired(client, key, self._now_ms())
 
     def _garbage(self, fault: Fault) -> bytes:
         match fault.kind or self._random.choice(GARBAGE):

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Self, TypedDict
 
 from bridge.errors import ConfigError
 from bridge.model import MARKETS
+from bridge.simulator.account_sabotage import AccountSabotage
+from bridge.simulator.accounts.desk import PrivateDesk
+from bridge.simulator.accounts.history import History
+from bridge.simulator.accounts.listen_keys import ListenKeys
+from bridge.simulator.accounts.plan import AccountsPlan, add_key, open_account, parse_account, parse_script
+from bridge.simulator.accounts.registry import Registry
+from bridge.simulator.accounts.script import Script
 from bridge.simulator.capture import CaptureExchange
 from bridge.simulator.control import control_app
 from bridge.simulator.desk import Desk
@@ -21,6 +28,8 @@ from bridge.simulator.interference import Interference
 from bridge.simulator.limits import Limits
 from bridge.simulator.requests import WsApi, listen_http, rest_app
 from bridge.simulator.sabotage import Sabotage
+from bridge.simulator.user_faults import UserFaults
+from bridge.simulator.user_streams import UserStreams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +38,9 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from bridge.simulator.accounts.plan import Made
+    from bridge.simulator.accounts.registry import UserEvent
+    from bridge.simulator.accounts.venue import Venue
     from bridge.simulator.exchange import Exchange
     from bridge.simulator.faults import Planned
     from bridge.simulator.wire import ErrorForm
@@ -66,6 +78,7 @@ class SimulatorSettings:
         captures: recordings to replay in place of a made-up market; one per market.
         speed: of a replay: 1 as recorded, N times as fast, 0 as fast as clients read.
         faults: the fault plan.
+        accounts: the accounts there are from the start, and what happens on them.
         ground_truth: file to write the ground truth to; None for none.
         host: address to listen on.
         http_port: port of the control endpoint; 0 for a free one.
@@ -83,6 +96,7 @@ class SimulatorSettings:
     captures: tuple[Path, ...] = ()
     speed: float = 1.0
     faults: tuple[Planned, ...] = ()
+    accounts: AccountsPlan = field(default_factory=AccountsPlan)
     ground_truth: Path | None = None
     host: str = "127.0.0.1"
     http_port: int = 0
@@ -129,31 +143,54 @@ class Simulator:
     Args:
         settings: what it is to be.
         exchange: the market; None makes one up, or replays the captures of the settings.
+        venue: what accounts trade on; None for the made-up market, where it is one.
 
     Attributes:
         endpoints: where clients connect, as ``binance-bridge simulate`` prints it; there once it is entered.
         ground_truth: what it writes of everything that happens.
+        accounts: the accounts.
         clock: exchange time.
     """
 
     endpoints: Endpoints
 
-    def __init__(self, settings: SimulatorSettings | None = None, exchange: Exchange | None = None) -> None:
+    def __init__(
+        self,
+        settings: SimulatorSettings | None = None,
+        exchange: Exchange | None = None,
+        venue: Venue | None = None,
+    ) -> None:
         self.settings = settings or SimulatorSettings()
         self.clock = ExchangeClock(self.settings.start_ms)
         self.ground_truth = GroundTruth(self.settings.ground_truth)
         self._exchange = exchange or _exchange_of(self.settings, self.clock.now_ms())
         limits = self.settings.limits
         self._hub = Hub(self._exchange, limits, self.settings.error_form, Doors(limits), self._note)
-        self._desk = Desk(self._exchange, limits)
+        seed = self.settings.seed
+        self.accounts = Registry(venue or _venue_of(self._exchange), seed, self._user_event)
+        self._listen_keys = ListenKeys(self.accounts.make_text, int(limits.listen_key_seconds * 1000))
+        self._history = History(Script(self.accounts), self._note)
+        self._streams = UserStreams(self._hub.clients, self._listen_keys)
+        private = PrivateDesk(self.accounts, self._listen_keys)
+        self._desk = Desk(self._exchange, limits, private, self._streams.sessions)
         self._apis = [WsApi(m, self._desk, self._hub.doors, limits, self.clock.now_ms) for m in MARKETS]
         self._interference = Interference(self._touched)
+        self._user_faults = UserFaults(self._touched_user)
+        account_sabotage = AccountSabotage(
+            self.accounts,
+            self._listen_keys,
+            self._streams,
+            self._user_faults,
+            self._desk.skews,
+            self.clock.now_ms,
+        )
         self._sabotage = Sabotage(
             self._hub,
             self._desk,
             self._apis,
             self._interference,
-            seed=self.settings.seed,
+            account_sabotage,
+            seed=seed,
             now_ms=self.clock.now_ms,
         )
         self._schedule = Schedule(self.settings.faults, self.settings.seed)
@@ -164,6 +201,7 @@ class Simulator:
     async def __aenter__(self) -> Self:
         self._stack.enter_context(self.ground_truth)
         try:
+            self._open_accounts()
             await self._listen()
         except BaseException:
             await self._stack.aclose()
@@ -181,6 +219,7 @@ class Simulator:
         for client in tuple(self._hub.clients.values()):
             if not client.healthy:
                 client.abort()
+        self.note_accounts()
         await self._stack.aclose()
         with contextlib.suppress(asyncio.CancelledError):
             await self._pump
@@ -211,6 +250,42 @@ class Simulator:
         self._inject_due()
         return len(planned)
 
+    def open_account(self, found: object) -> dict[str, object]:
+        """Open an account as a plan describes it; return its name and keys, with the secrets made up for them.
+
+        Raises:
+            ConfigError: the description is wrong, or there is one of that name.
+        """
+        planned = parse_account(found)
+        account, keys = open_account(self.accounts, planned, self.clock.now_ms())
+        return {"name": account.name, "keys": [_handed_out(made) for made in keys]}
+
+    def add_key(self, account: str, found: object) -> dict[str, object]:
+        """Give an account another key, or one in place of one of the same name; return it.
+
+        Raises:
+            ConfigError: the description is wrong, or there is no such account.
+        """
+        return _handed_out(add_key(self.accounts, account, found, self.clock.now_ms()))
+
+    def play(self, found: object) -> dict[str, object]:
+        """Take the steps of a script: those without a time at once, the others that many seconds from now.
+
+        Returns the ground-truth lines of those taken at once, and how many wait.
+
+        Raises:
+            ConfigError: a step is none; then nothing is done.
+        """
+        steps, now_ms = parse_script(found), self.clock.now_ms()
+        taken = [self._history.take(step, now_ms) for step in steps if step.at is None]
+        self._history.add((step for step in steps if step.at is not None), now_ms)
+        return {"taken": taken, "waiting": self._history.waiting}
+
+    def note_accounts(self) -> None:
+        """Write the state of every account into the ground truth."""
+        for account in self.accounts.accounts.values():
+            self._note({"account": account.name, "state": account.state()})
+
     def stop_market(self) -> None:
         """Freeze exchange time: no further events; connections stay up."""
         self.clock.pause()
@@ -230,6 +305,14 @@ class Simulator:
             "events": self.ground_truth.events,
             "requests": {str(status): count for status, count in sorted(self._desk.answered.items())},
             "connections": [client.shown() for client in self._hub.clients.values()],
+            "sessions": [session.shown() for session in self._streams.sessions.values()],
+            "accounts": list(self.accounts.accounts),
+            "user_events": self.accounts.events,
+            "script": {
+                "taken": self._history.taken,
+                "refused": self._history.refused,
+                "waiting": self._history.waiting,
+            },
             "faults": list(self._sabotage.done),
             "replay": {market: {**p._asdict(), "done": p.done} for market, p in replay.items()},
             "done": bool(replay) and all(p.done for p in replay.values()),
@@ -271,6 +354,8 @@ class Simulator:
             now = self._now()
             if self.clock.running and not (self.settings.speed == 0 and self._hub.backlog() > _FULL_BACKLOG):
                 self._advance(now)
+            for held in self._user_faults.overdue(now):
+                self._streams.deliver(held)
             if self._interference.active:
                 for late in self._interference.overdue(now):
                     self._hub.deliver(late)
@@ -290,6 +375,25 @@ class Simulator:
                 continue
             for passed in self._interference.apply(emission, number, now):
                 self._hub.deliver(passed)
+        self._advance_accounts(at_ms)
+
+    def _advance_accounts(self, at_ms: int) -> None:
+        self.accounts.match(at_ms)
+        self._history.advance(at_ms)
+        for key in self._listen_keys.overdue(at_ms):
+            self._note({"listen-key": "expired", "user": key.account, "market": key.market})
+            self._streams.expire(key, at_ms)
+
+    def _open_accounts(self) -> None:
+        plan, now_ms = self.settings.accounts, self.clock.now_ms()
+        for planned in plan.accounts:
+            open_account(self.accounts, planned, now_ms, plan.folder)
+        self._history.add(plan.script, now_ms)
+
+    def _user_event(self, event: UserEvent) -> None:
+        self.ground_truth.user_event(event, self.clock.now_ms())
+        for passed in self._user_faults.apply(event, self._now()):
+            self._streams.deliver(passed)
 
     def _hurried(self) -> bool:
         """Whether a replay without pace is under way and nobody lags behind."""
@@ -304,6 +408,9 @@ class Simulator:
 
     def _touched(self, fault: Fault, number: int) -> None:
         self._note({"fault": fault.fault, "event": number})
+
+    def _touched_user(self, fault: Fault, number: int) -> None:
+        self._note({"fault": fault.fault, "user_event": number})
 
     def _note(self, line: dict[str, object]) -> None:
         self.ground_truth.note(line if "at_ms" in line else {**line, "at_ms": self.clock.now_ms()})
@@ -326,3 +433,26 @@ def _exchange_of(settings: SimulatorSettings, now_ms: int) -> Exchange:
     from bridge.simulator.market import MarketExchange
 
     return MarketExchange(settings.seed, settings.symbols, settings.rate, now_ms)
+
+
+def _venue_of(exchange: Exchange) -> Venue | None:
+    """Return the made-up market as accounts see it; a recorded one has nothing to trade on."""
+    if isinstance(exchange, CaptureExchange):
+        return None
+    from bridge.simulator.accounts.made_up_venue import MadeUpVenue
+    from bridge.simulator.market import MarketExchange
+
+    return MadeUpVenue(exchange.world) if isinstance(exchange, MarketExchange) else None
+
+
+def _handed_out(made: Made) -> dict[str, object]:
+    """Return a key as the exchange shows it when it is made: the only time that its secret is seen."""
+    key = made.key
+    shown: dict[str, object] = {
+        "name": key.name,
+        "key": key.key,
+        "kind": key.kind,
+        "permissions": sorted(key.permissions),
+        "addresses": list(key.addresses),
+    }
+    return shown if made.secret is None else {**shown, "secret": made.secret}

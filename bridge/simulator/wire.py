@@ -95,6 +95,25 @@ def parse_target(market: Market, resource: str) -> Target | Refusal:
     return Target(path, combined, tuple(n for n in names if n not in keys), unit, keys[0] if keys else None)
 
 
+def listened(resource: str) -> dict[str, frozenset[str]]:
+    """Return the listen keys of a private stream's URL, each with the events it wants; all events where none.
+
+    ``/ws/<key>``, or ``?listenKey=<key>&events=A/B``, several times on combined streams.
+    """
+    parts = urlsplit(resource)
+    found = {name: frozenset[str]() for name in parts.path.split("/") if _LISTEN_KEY.match(name)}
+    latest = ""
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        if key == "listenKey":
+            latest = value
+            found[latest] = frozenset()
+        elif key == "streams":
+            found |= {name: frozenset() for name in value.split("/") if _LISTEN_KEY.match(name)}
+        elif key == "events" and latest:
+            found[latest] = frozenset(value.split("/"))
+    return found
+
+
 def _time_unit(market: Market, query: Sequence[tuple[str, str]]) -> TimeUnit | None:
     asked = dict(query).get("timeUnit") if market == "spot" else None
     if asked is None or asked in ("MILLISECOND", "millisecond"):

@@ -1,0 +1,1 @@
+"""The exchange's private side: accounts with keys, balances, positions and orders."""
