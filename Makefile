@@ -5,6 +5,7 @@
 #   make test         all tests but the slow fault suite; PYTEST_ARGS go to pytest
 #   make test-faults  the fault suite: kills, stalls and broken networks
 #   make soak         the fault suite's ground-truth run for SOAK_SECONDS (half an hour)
+#   make soak-faults  the fault suite's crashes, until SOAK_EVENTS events and SOAK_KILLS kills of bridges are accounted for
 #   make lint         ruff, both the linter and the formatter's check
 #   make types        mypy, strict
 #   make helm-test    the chart: lint and unit tests
@@ -15,6 +16,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 SOAK_SECONDS ?= 1800
+SOAK_EVENTS ?= 10000000
+SOAK_KILLS ?= 50
+SOAK_RATE ?= 4000
+SOAK_ROUND_SECONDS ?= 180
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -22,7 +27,7 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-faults soak lint types helm-test wheel lock clean
+.PHONY: demo test test-faults soak soak-faults lint types helm-test wheel lock clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/binance-bridge demo $(DEMO_ARGS)
@@ -35,6 +40,11 @@ test-faults: $(VENV)/.stamp-test
 
 soak: $(VENV)/.stamp-test
 	BRIDGE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m faults tests/faults/test_ground_truth.py $(PYTEST_ARGS)
+
+soak-faults: $(VENV)/.stamp-test
+	BRIDGE_FAULT_EVENTS=$(SOAK_EVENTS) BRIDGE_FAULT_KILLS=$(SOAK_KILLS) BRIDGE_FAULT_RATE=$(SOAK_RATE) \
+	BRIDGE_FAULT_ROUND_SECONDS=$(SOAK_ROUND_SECONDS) \
+	$(BIN)/python -m pytest -s -m faults tests/faults/test_crashes.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .

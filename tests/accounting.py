@@ -15,6 +15,11 @@ What is promised, stream by stream:
 * other streams: every frame in raw has its record, unless a newer one was received before it; what no connection
   carried lies in a stretch that a gap record names, or before the first or after the last frame;
 * what is no event of the exchange (garbage) has exactly one dead letter, and nothing else has one.
+
+Where processes were killed or frozen (``crashed`` names them), the promises on ids, candles and gaps stay as they are,
+for what a reader sees who drops records of a lower ``writerEpoch`` than an earlier one of the same stream. What such a
+process had received and not delivered may be missing from raw; on its connections that nobody told the end of, and on
+those that were closed as a shard went to another owner, raw is not asked to be whole.
 """
 
 from __future__ import annotations
@@ -29,12 +34,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # Times of two processes on one machine: the simulator notes an event once per tick, a bridge receives it soon after.
 _CLOCK_SLACK_MICROS = 100_000
 _RESUBSCRIBE_SECONDS = 3.0
+# A shard that goes to another owner: its connections are closed, then lifecycle tells of it.
+_LET_GO_MICROS = 30_000_000
 _WITHHELD = frozenset({"skip", "mute"})
 
 Name = tuple[str, str]
@@ -153,6 +160,8 @@ class Account:
         in_gaps: named by a gap record and not published.
         outside: of these, before the first connection or after the last.
         frames: events of other streams.
+        late: records left out because a later writer had taken over.
+        broken: connections that ended with their process, or with its right to write.
         problems: broken promises; empty when all is accounted for.
     """
 
@@ -164,16 +173,23 @@ class Account:
     frames: int = 0
     raw_messages: int = 0
     connections: int = 0
+    late: int = 0
+    broken: int = 0
     problems: list[Problem] = field(default_factory=list)
+
+    def convictions(self) -> Counter[str]:
+        """Return how many problems there are of each kind."""
+        return Counter(problem.kind for problem in self.problems)
 
     def __str__(self) -> str:
         counted = (
             f"{self.events} events with ids: {self.published} published ({self.recovered} recovered), "
             f"{self.in_gaps} in gap records, "
             f"{self.outside} outside of any connection; {self.frames} events without ids; "
-            f"{self.raw_messages} raw messages on {self.connections} connections; {len(self.problems)} problems"
+            f"{self.raw_messages} raw messages on {self.connections} connections ({self.broken} broken); "
+            f"{self.late} late records left out; {len(self.problems)} problems"
         )
-        kinds = Counter(p.kind for p in self.problems)
+        kinds = self.convictions()
         shown: dict[str, int] = Counter()
         lines = [counted, *(f"{count} × {kind}" for kind, count in kinds.items())]
         for problem in self.problems:
@@ -258,14 +274,22 @@ class _Carried:
         self.lowest = lowest
 
 
-def account(truth: Truth, evidence: Evidence) -> Account:
-    """Hold the topics against the ground truth."""
-    return _Oracle(truth, evidence).run()
+def account(truth: Truth, evidence: Evidence, *, crashed: Collection[str] = ()) -> Account:
+    """Hold the topics against the ground truth.
+
+    Args:
+        truth: what the exchange made.
+        evidence: what the topics hold.
+        crashed: the bridge instances that were killed, or frozen for longer than their session.
+    """
+    return _Oracle(truth, evidence, frozenset(crashed)).run()
 
 
 class _Oracle:
-    def __init__(self, truth: Truth, evidence: Evidence) -> None:
-        self.truth, self.evidence = truth, evidence
+    def __init__(self, truth: Truth, evidence: Evidence, crashed: frozenset[str]) -> None:
+        self.truth, self.evidence, self.crashed = truth, evidence, crashed
+        self.broken: set[int] = set()
+        self.epochs: dict[tuple[str, Name], int] = {}
         self.account = Account()
         self.connections: dict[int, _Carried] = defaultdict(_Carried)
         self.arrivals: dict[Name, list[_Arrival]] = defaultdict(list)
@@ -275,6 +299,7 @@ class _Oracle:
         self.records: dict[Name, list[dict[str, Any]]] = defaultdict(list)
 
     def run(self) -> Account:
+        self._crashes()
         self._numbers()
         self._recognise()
         self._subscriptions()
@@ -291,10 +316,50 @@ class _Oracle:
                 self._frames(name, kind, events)
         self._dead_letters()
         self._lives()
+        self.account.broken = len(self.broken)
         return self.account
 
     def _tell(self, kind: str, where: object, text: str) -> None:
         self.account.problems.append(Problem(kind, str(where), text))
+
+    def _crashes(self) -> None:
+        """Find the connections whose messages need not all be in raw, for they were no longer their owner's to write.
+
+        Nobody told their end, as their process crashed; or they were closed as a shard went to another owner.
+        """
+        if not self.crashed:
+            return
+        owners: dict[int, str] = {}
+        ends: dict[int, int] = {}
+        revoked: dict[str, list[int]] = defaultdict(list)
+        for told in self.evidence.lifecycle:
+            connection, instance = told["connectionId"], told["instance"]
+            if connection is not None:
+                owners[connection] = instance
+                if told["event"] == "connection.closed":
+                    ends[connection] = told["at"]
+            elif told["event"] == "shard.revoked":
+                revoked[instance].append(told["at"])
+        for connection in {r["connectionId"] for r in self.evidence.raw}:
+            owner, end = owners.get(connection), ends.get(connection)
+            if end is None:
+                # The first words of a connection may have been lost with its process, too.
+                if owner is None or owner in self.crashed:
+                    self.broken.add(connection)
+            elif any(0 <= at - end <= _LET_GO_MICROS for at in revoked[owner or ""]):
+                self.broken.add(connection)
+
+    def _in_time(self, record: Mapping[str, Any], where: str, name: Name) -> bool:
+        """Whether no later writer had taken over before a record was written."""
+        epoch = record["writerEpoch"]
+        newest = self.epochs.get((where, name), epoch)
+        if epoch >= newest:
+            self.epochs[where, name] = epoch
+            return True
+        self.account.late += 1
+        if not self.crashed:
+            self._tell("late writer", name, f"epoch {epoch} after {newest}, though no process crashed")
+        return False
 
     # Raw
 
@@ -314,7 +379,7 @@ class _Oracle:
         for connection, seen in numbers.items():
             counted = Counter(seen)
             missing = sorted(set(range(max(seen) + 1)) - counted.keys())
-            if missing:
+            if missing and connection not in self.broken:
                 self._tell(
                     "raw missing", f"{connection:016x}", f"message {missing[0]} and {len(missing) - 1} more"
                 )
@@ -359,6 +424,8 @@ class _Oracle:
     def _raw_is_whole(self) -> None:
         """What was made while a connection carried the stream is in raw of that connection."""
         for connection, carried in self.connections.items():
+            if connection in self.broken:
+                continue
             had = {a.event.n for a in carried.arrivals}
             for name in carried.subscribed:
                 events = self.truth.streams.get(name, [])
@@ -401,13 +468,18 @@ class _Oracle:
             name = streams.get(place)  # type: ignore[arg-type]
             if name is None or kind_of(name[1]).structure != structure:  # type: ignore[union-attr]
                 continue
-            if record.get("type") != "snapshot" or kind_of(name[1]).rule != "ids":  # type: ignore[union-attr]
+            if record.get("type") == "snapshot" and kind_of(name[1]).rule == "ids":  # type: ignore[union-attr]
+                continue
+            # What is recovered belongs to the past, whoever writes it; see docs/explanation/accounting.md.
+            if record["origin"] == "backfill" or self._in_time(record, structure, name):
                 self.records[name].append(record)
 
     def _sort_gaps(self) -> None:
         """Keep the newest record of each gap; of these no two may name the same."""
         newest: dict[str, dict[str, Any]] = {}
         for gap in self.evidence.gaps:
+            if not self._in_time(gap, "gap", (gap["market"], gap["stream"])):
+                continue
             before = newest.get(gap["id"])
             if before is not None and before["status"] != "open":
                 self._tell("named twice", gap["id"], f"{before['status']}, then {gap['status']} again")
@@ -452,6 +524,8 @@ class _Oracle:
             if not self._settled(name, _shown(event), event, number in published, span):
                 if ends is not None and ends[0] < number < ends[1]:
                     self._tell("lost", name, f"{_shown(event)} is neither published nor in a gap")
+                elif self._died_before(ends and number < ends[0]):
+                    self.account.outside += 1
                 elif self._carried(name, event.n) and not self._unseen(
                     event, first=ends and number < ends[0]
                 ):
@@ -474,6 +548,10 @@ class _Oracle:
             if span.filled:
                 self._tell("lost", name, f"{shown} is not published, though {span} is said to be filled")
         return published or span is not None
+
+    def _died_before(self, first: object) -> bool:
+        """Whether a process may have received it, and died, before anything of the stream was published."""
+        return bool(first) and bool(self.crashed)
 
     def _unseen(self, event: Event, *, first: bool | None) -> bool:
         """Whether nothing could show it: held back by the simulator, or swapped behind what came first of all."""
@@ -512,6 +590,8 @@ class _Oracle:
             if not self._settled(name, f"candle {opened}", event, opened in closed, span):
                 if times and times[0] <= opened < times[-1]:
                     self._tell("lost", name, f"candle {opened} closed and is neither published nor in a gap")
+                elif self._died_before(times and opened < times[0]):
+                    self.account.outside += 1
                 elif self._carried(name, event.n) and not self._unseen(event, first=False):
                     self._tell("lost", name, f"candle {opened} closed on a connection")
                 else:
@@ -568,9 +648,17 @@ class _Oracle:
                 self._tell("repeated", name, f"event {n} is published {count} times")
         newest = {n: min(a.received_at for a in times) for n, times in by_event.items()}
         soonest_later = float("inf")
+        in_raw = {(a.connection, a.number) for a in arrivals}
+        # A crash may take an event's record and leave its raw, or take its raw and leave its record.
+        orphans = sum(place[0] in self.broken and place not in in_raw for place in published)
         for n in sorted(newest, reverse=True):
-            if not sum(published[a.connection, a.number] for a in by_event[n]) and newest[n] < soonest_later:
-                self._tell("lost", name, f"event {n} is in raw and has no record")
+            found = by_event[n]
+            told = any(published[a.connection, a.number] for a in found)
+            if not told and newest[n] < soonest_later and not all(a.connection in self.broken for a in found):
+                if orphans:
+                    orphans -= 1
+                else:
+                    self._tell("lost", name, f"event {n} is in raw and has no record")
             soonest_later = min(soonest_later, newest[n])
         values = [r["sequence"] for r in self.records[name] if r["sequence"] is not None]
         if values != sorted(values):
@@ -584,10 +672,14 @@ class _Oracle:
         )
         expected = Counter((g["connectionId"], g["connectionSequence"], g["payload"]) for g in self.garbage)
         for place, count in (expected - letters).items():
+            if place[0] in self.broken:
+                continue
             self._tell(
                 "no dead letter", f"{place[0]:016x}", f"message {place[1]} × {count}: {place[2][:80]!r}"
             )
         for place, count in (letters - expected).items():
+            if place[0] in self.broken:
+                continue
             self._tell("needless dead letter", place[0], f"message {place[1]} × {count}: {place[2][:80]!r}")
 
     def _lives(self) -> None:
@@ -601,6 +693,8 @@ class _Oracle:
             if event["connectionId"] is not None:
                 told[event["connectionId"]][event["event"]] = event
         for connection, number in last.items():
+            if connection in self.broken:
+                continue
             events = told[connection]
             if "connection.started" not in events or "connection.closed" not in events:
                 self._tell(

@@ -104,6 +104,7 @@ class World:
             {
                 "market": "spot", "stream": stream, "firstSequence": first, "lastSequence": last,
                 "startTime": None, "endTime": None, "status": "open", "id": f"{stream}:{first}:{len(self.gaps)}",
+                "writerEpoch": 0,
             }
         )  # fmt: skip
 
@@ -165,7 +166,7 @@ class World:
         common = {
             "market": "spot", "exchangeSymbol": "BTCUSDT", "connectionId": raw["connectionId"],
             "connectionSequence": raw["connectionSequence"], "sequence": event.last, "from": event.n,
-            "origin": "live",
+            "origin": "live", "writerEpoch": 0,
         }  # fmt: skip
         if event.stream == TRADES:
             values = {
@@ -193,7 +194,7 @@ class World:
     def _told(event: str, connection: int, last: int | None) -> dict[str, Any]:
         return {
             "event": event, "connectionId": connection, "market": "spot", "lastSequence": last, "at": 0,
-            "streams": [TRADES, BOOK, QUOTES, CANDLES],
+            "instance": "bridge-0", "streams": [TRADES, BOOK, QUOTES, CANDLES],
         }  # fmt: skip
 
 
@@ -457,3 +458,92 @@ def test_what_comes_after_every_connection_is_outside(world: World) -> None:
     found = world.judge()
     assert found.problems == []
     assert found.outside == 1
+
+
+# Crashes
+
+
+def _crash(world: World) -> None:
+    """Let the first process die: nobody told its connection's end, a few of its last raw records never arrived."""
+    world.lifecycle = [
+        told
+        for told in world.lifecycle
+        if (told["connectionId"], told["event"]) != (FIRST, "connection.closed")
+    ]
+    world.lifecycle.insert(0, world._told("connection.opening", FIRST, None))
+    tail = [r for r in world.raw if r["connectionId"] == FIRST][-6:]
+    for raw in (tail[0], tail[3]):
+        world.raw.remove(raw)
+    for _, record in world.unified:
+        record["writerEpoch"] = 1 if record["connectionId"] == FIRST else 2
+
+
+def _judged(world: World) -> Account:
+    evidence = Evidence(world.raw, world.unified, world.gaps, world.dead_letters, world.lifecycle)
+    return account(Truth.of(world.events, world.touched), evidence, crashed={"bridge-0"})
+
+
+def _write_late(world: World, stream: str, tick: int) -> None:
+    """Let the process that died get a record through after its successor's."""
+    event = world.event(stream, tick)
+    structure, record = next(u for u in world.unified if u[1]["from"] == event.n)
+    world.unified.append((structure, copy.deepcopy(record) | {"writerEpoch": 1}))
+
+
+def test_what_a_crash_leaves_undone_is_excused(world: World) -> None:
+    """Holes in raw and an end that nobody told are excused of a process that crashed, and of no other."""
+    _crash(world)
+    found = _judged(world)
+    assert found.problems == []
+    assert (found.broken, found.late) == (1, 0)
+    assert world.convicted() >= {"raw missing", "untold"}
+
+
+def test_a_late_record_of_a_replaced_writer_is_left_out(world: World) -> None:
+    """A lower epoch behind a higher one is counted and dropped; where nothing crashed it is a fault."""
+    _crash(world)
+    _write_late(world, TRADES, 48)
+    found = _judged(world)
+    assert found.problems == []
+    assert found.late == 1
+    assert "late writer" in world.convicted()
+
+
+def _lose_what_lay_between_two_owners(world: World) -> None:
+    world.lose(TRADES, 49)
+
+
+def _repeat_after_the_take_over(world: World) -> None:
+    _write_late(world, TRADES, 48)
+    world.unified[-1][1]["writerEpoch"] = 2
+
+
+def _name_what_the_dead_had_published(world: World) -> None:
+    world.gap(TRADES, 48, 49)
+
+
+def _forget_to_publish_after_the_take_over(world: World) -> None:
+    world.unpublish(TRADES, 99)
+
+
+def _recover_twice(world: World) -> None:
+    record = world.unpublish(TRADES, 49)
+    world.unified += [("trade", record | {"origin": "backfill"})] * 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (_lose_what_lay_between_two_owners, "lost"),
+        (_repeat_after_the_take_over, "repeated"),
+        (_name_what_the_dead_had_published, "published and named"),
+        (_forget_to_publish_after_the_take_over, "lost"),
+        (_recover_twice, "repeated"),
+    ],
+    ids=lambda one: one.__name__.strip("_") if callable(one) else one,
+)
+def test_a_crash_excuses_no_event(world: World, fault: Callable[[World], None], verdict: str) -> None:
+    """Each event with an id is asked for all the same."""
+    _crash(world)
+    fault(world)
+    assert verdict in {problem.kind for problem in _judged(world).problems}

@@ -69,8 +69,9 @@ def command(*arguments: str, cwd: Path, **variables: str) -> subprocess.Complete
     )  # fmt: skip
 
 
-def _argv(arguments: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", "bridge", *arguments]
+def _argv(arguments: tuple[str, ...], variant: str | None = None) -> list[str]:
+    program = ["bridge"] if variant is None else ["tests.faults.variants", variant]
+    return [sys.executable, "-m", *program, *arguments]
 
 
 def _environment(variables: dict[str, str]) -> dict[str, str]:
@@ -79,14 +80,14 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
 
 
 class Process:
-    """A ``binance-bridge`` process with its output in files."""
+    """A ``binance-bridge`` process with its output in files; with one part exchanged where a variant is named."""
 
-    def __init__(self, name: str, directory: Path, *arguments: str) -> None:
+    def __init__(self, name: str, directory: Path, *arguments: str, variant: str | None = None) -> None:
         self.name = name
         self._out, self._err = directory / f"{name}.out", directory / f"{name}.err"
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self.popen = subprocess.Popen(
-                _argv(arguments), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory,
+                _argv(arguments, variant), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory,
                 env=_environment({}), start_new_session=True,
             )  # fmt: skip
 
@@ -128,8 +129,10 @@ class Process:
 class SimulatorProcess(Process):
     """``binance-bridge simulate``."""
 
-    def __init__(self, directory: Path, *arguments: str, name: str = "simulator") -> None:
-        super().__init__(name, directory, "simulate", *arguments)
+    def __init__(
+        self, directory: Path, *arguments: str, name: str = "simulator", variant: str | None = None
+    ) -> None:
+        super().__init__(name, directory, "simulate", *arguments, variant=variant)
         line = until(self._ready, "the simulator's endpoints")
         self.endpoints: dict[str, Any] = json.loads(line)
         self.control = self.endpoints.pop("http")
@@ -154,13 +157,20 @@ class SimulatorProcess(Process):
 class BridgeProcess(Process):
     """``binance-bridge run``."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any], *, name: str = "bridge") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: dict[str, Any],
+        *,
+        name: str = "bridge",
+        variant: str | None = None,
+    ) -> None:
         self.port = free_ports(1)[0]
         settings = {"instance": name, "http": {"port": self.port}, "replication_factor": 1, **settings}
         self.environment = settings["environment"]
         self.config = directory / f"{name}.yaml"
         self.config.write_text(yaml.safe_dump(settings))
-        super().__init__(name, directory, "run", "--config", str(self.config))
+        super().__init__(name, directory, "run", "--config", str(self.config), variant=variant)
 
     @property
     def url(self) -> str:
@@ -198,9 +208,11 @@ class BridgeProcess(Process):
 
 
 @contextmanager
-def simulator(directory: Path, *arguments: str, name: str = "simulator") -> Iterator[SimulatorProcess]:
+def simulator(
+    directory: Path, *arguments: str, name: str = "simulator", variant: str | None = None
+) -> Iterator[SimulatorProcess]:
     """Run a simulator for the block."""
-    process = SimulatorProcess(directory, *arguments, name=name)
+    process = SimulatorProcess(directory, *arguments, name=name, variant=variant)
     try:
         yield process
     finally:

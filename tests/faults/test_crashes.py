@@ -1,0 +1,80 @@
+"""Bridges, brokers and the exchange break at once, by a seed; afterwards every event is asked for.
+
+``make test-faults`` runs a round of each; ``make soak-faults`` goes on until so many events were made and so many
+processes were killed (``BRIDGE_FAULT_EVENTS``, ``BRIDGE_FAULT_KILLS``). Each round has its own cluster and seed.
+``BRIDGE_FAULT_SEED`` repeats the round of a printed seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge.local.kafka import LocalKafka
+from tests.faults.figures import Figures
+from tests.faults.nemesis import Pace
+from tests.faults.trial import BROKERS, Trial, run
+
+if TYPE_CHECKING:
+    from tests.faults.trial import Outcome
+    from tests.kafka_fixture import OwnKafka
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+
+SEED = int(os.environ.get("BRIDGE_FAULT_SEED", "20261123"))
+SECONDS = float(os.environ.get("BRIDGE_FAULT_ROUND_SECONDS", "45"))
+RATE = float(os.environ.get("BRIDGE_FAULT_RATE", "400"))
+EVENTS = int(os.environ.get("BRIDGE_FAULT_EVENTS", "0"))
+KILLS = int(os.environ.get("BRIDGE_FAULT_KILLS", "0"))
+KEPT_IN = Path(__file__).parents[2] / "build" / "faults"
+
+PACE = Pace(kill_broker=22, freeze_broker=18, exchange=1)
+MUTANTS = {
+    "no-gap-filling": {"lost"},
+    "no-sequencer": {"repeated", "disordered"},
+    "not-idempotent": {"repeated"},
+}
+
+
+def _trial(name: str, seed: int, variant: str) -> Trial:
+    return Trial(name=name, seed=seed, seconds=SECONDS, pace=PACE, bridges=1, rate=RATE, variant=variant)
+
+
+def _passed(outcome: Outcome) -> None:
+    """Fail with what the oracle found, and how to find it again."""
+    again = f"BRIDGE_FAULT_SEED={outcome.figures.seeds[0]} make test-faults PYTEST_ARGS='-k crashes'"
+    assert not outcome.told.problems, f"{outcome.told}\n{again}"
+    assert not outcome.through_sdk.problems, f"through the SDK: {outcome.through_sdk}\n{again}"
+    assert not outcome.ended, again
+
+
+def test_every_event_is_accounted_for(tmp_path: Path) -> None:
+    """Whatever breaks, and while answers of brokers get lost: each event is published once, in order, or named once."""
+    total = Figures(name="at least once")
+    try:
+        for seed in itertools.count(SEED):
+            with LocalKafka(BROKERS) as kafka:
+                outcome = run(_trial(total.name, seed, "lost-answers"), kafka, tmp_path / str(seed))
+            total.add(outcome.figures)
+            _passed(outcome)
+            if total.events >= EVENTS and total.faults["kill bridge"] >= KILLS:
+                break
+    finally:
+        print(total.table())
+        total.keep(KEPT_IN)
+    assert total.recovered > 100
+    assert {"kill broker", "freeze broker", "drop", "skip", "ban"} <= total.faults.keys()
+
+
+@pytest.mark.skipif(bool(EVENTS), reason="a long run tests the bridge, not the oracle")
+@pytest.mark.parametrize(("mutant", "verdict"), MUTANTS.items(), ids=MUTANTS)
+def test_the_oracle_convicts_a_mutant(
+    own_kafka: OwnKafka, tmp_path: Path, mutant: str, verdict: set[str]
+) -> None:
+    """On the plan that the true bridge passes, a bridge that lacks one part breaks what that part promises."""
+    outcome = run(_trial(mutant, SEED, mutant), own_kafka(BROKERS), tmp_path)
+    assert verdict <= outcome.told.convictions().keys(), str(outcome.told)
