@@ -374,7 +374,7 @@ class Membership:
     def _why_run_out(self, *, settling: bool) -> str:
         silent = _now() - self._proven
         if settling and silent > self._rebalance - self._margin:
-            return f"settling took longer than the {self._rebalance:g} s of a rebalance"
+            return f"not settled within the {self._rebalance:g} s that the others wait in a rebalance"
         return (
             f"nothing proved its membership for {silent:.1f} s (session {self._session:g} s): "
             "this process stood still, or Kafka was out of reach"

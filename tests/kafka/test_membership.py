@@ -335,7 +335,7 @@ async def test_an_owner_that_does_not_settle_in_time_has_lost(group):
     assert cancelled.is_set()
     assert first.calls[:2] == ["assigned", "lost"]
     assert first.holding[1] is False
-    assert "settling took longer than the 3 s of a rebalance" in first.told[1][1]
+    assert "not settled within the 3 s that the others wait" in first.told[1][1]
     await members.until_shared_out()
     members.assert_one_owner_at_a_time()
 
@@ -536,11 +536,11 @@ async def test_a_broker_that_restarts_costs_nothing(own_kafka, unique):
     cluster = await asyncio.to_thread(own_kafka)
     await create_topic(cluster.bootstrap_servers, unique, 4)
     members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
-    owner = await members.join("a")
+    owner = await members.join("a", rebalance_seconds=LONG)
     await owner.until(lambda owner: owner.shards)
     await asyncio.to_thread(cluster.kill, 1)
     await asyncio.to_thread(cluster.restart, 1)
-    await members.join("b")
+    await members.join("b", rebalance_seconds=LONG)
     await members.until_shared_out()
     assert owner.calls == ["assigned", "revoking", "assigned"]
     members.assert_one_owner_at_a_time()
@@ -548,13 +548,12 @@ async def test_a_broker_that_restarts_costs_nothing(own_kafka, unique):
 
 
 async def test_brokers_out_of_reach_for_longer_than_the_session(own_kafka, unique):
-    """The lease runs out and the shards are lost; once the brokers are back everybody has again what it had."""
+    """The lease runs out and the shards are lost; once the brokers are back they are shared out again."""
     cluster = await asyncio.to_thread(own_kafka)
     await create_topic(cluster.bootstrap_servers, unique, 4)
     members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
     first, second = await members.join("a", session=SHORT), await members.join("b", session=SHORT)
     await members.until_shared_out()
-    had = [first.shards, second.shards]
     cluster.suspend(1)
     for owner in (first, second):
         await owner.until(lambda owner: owner.calls[-1] == "lost")
@@ -562,7 +561,6 @@ async def test_brokers_out_of_reach_for_longer_than_the_session(own_kafka, uniqu
         assert "Kafka was out of reach" in owner.told[-1][1]
     cluster.resume(1)
     await members.until_shared_out()
-    assert [first.shards, second.shards] == had
     members.assert_one_owner_at_a_time()
     await members.end()
 
