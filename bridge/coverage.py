@@ -375,12 +375,16 @@ class _Recount:
         for series, accounts in self._by_series.items():
             for account in accounts:
                 account.counted = self._counted.get(series, Counted())
-        found = []
+        start, end = self.request.start_ms, self.request.end_ms
+        found: list[Finding | None] = []
         for account in self.accounts.values():
-            account.whole_topic = self.request.start_ms is None and self._place(account) not in self._cut
-            account.to_end = self.request.end_ms is None
-            found.append(account.finding(ledgers=ledgers))
-        return sorted(found, key=lambda one: one.stream)
+            account.start, account.end = (None if ms is None else ms * 1000 for ms in (start, end))
+            account.whole_topic = start is None and self._place(account) not in self._cut
+            if (start, end) == (None, None) or not account.empty:
+                found.append(account.finding(ledgers=ledgers))
+            elif account.ledger is not None:
+                found.append(in_time(ledger_finding(account.ledger), start, end))
+        return sorted((one for one in found if one is not None), key=lambda one: one.stream)
 
     def _place(self, account: Account) -> tuple[str, int]:
         """Return the partition that holds what is counted of a stream."""

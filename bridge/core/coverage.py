@@ -172,7 +172,8 @@ class Ledger:
     """
 
     __slots__ = (
-        "_begun", "_bounded", "_gaps", "began_at", "changed", "earlier", "first", "last", "merged", "series", "since", "stream",
+        "_begun", "_bounded", "_gaps", "began_at", "changed", "earlier", "first", "last", "merged", "series",
+        "since", "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Covered, *, bounded: bool = True) -> None:
@@ -180,7 +181,7 @@ class Ledger:
         self._bounded = bounded
         self.series = self.began_at = self.earlier = 0
         self.first: int | None = None
-        self._begun: int | None = None
+        self._begun: tuple[int, int] | None = None
         self.since = self.last = 0
         self.merged = Totals()
         self.changed = False
@@ -198,9 +199,10 @@ class Ledger:
             first: the first position of the stream's first event.
             at: when that was received, microseconds.
         """
-        if first in {self.first, self._begun}:
+        known = first == self.first and (at in {0, self.began_at} or self.last < first)
+        if known or (first, at) == self._begun:
             return
-        self._begun = first
+        self._begun = first, at
         if self.first is not None and first > self.last:
             self._unnamed(first - 1, at)
             return

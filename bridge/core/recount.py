@@ -224,8 +224,9 @@ class Account:
         counted: what its unified topic holds; None where it is known by time.
         carried: what its raw topic holds; None where ids tell.
         whole_topic: whether the topic still has its oldest records, and all were read.
-        to_end: whether the topic was read to its end.
         dead_letters: how many name it.
+        start: from when the topic was read, microseconds; None from its beginning.
+        end: up to when; None to its end.
     """
 
     stream: Covered
@@ -235,8 +236,16 @@ class Account:
     counted: Counted | None = None
     carried: Carried | None = None
     whole_topic: bool = True
-    to_end: bool = True
     dead_letters: int = 0
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was counted of it."""
+        if self.carried is not None:
+            return not self.carried.messages
+        return self.counted is None or not (self.counted.published or self.counted.silent)
 
     def dark(self) -> Spans:
         """Return in which stretches no connection carried the stream, as the gap records so far have it.
@@ -398,7 +407,7 @@ def _bounds(
         remarks.append(f"counted from {first} on: what is before it was deleted, or not asked for")
     if ledger is not None and ledger.first is not None and account.whole_topic:
         first = ledger.first if first is None else min(first, ledger.first)
-    if ledger is not None and account.to_end and (last is not None or account.whole_topic):
+    if ledger is not None and account.end is None and (last is not None or account.whole_topic):
         last = ledger.last if last is None else max(last, ledger.last)
     if first is not None and last is not None and last < first:
         return None, None
@@ -455,7 +464,7 @@ def _nothing(account: Account, *, ledgers: bool) -> Finding:
     """Return the finding of a stream that gap records alone name, or whose first event is still to come."""
     named = _named(account.stream, account.told, 0, 0)
     remarks = ("nothing of it is in its topic",)
-    whole = account.whole_topic and account.to_end
+    whole = account.whole_topic and account.end is None
     disagreements = ("gap records name it, nothing else does",) if ledgers and whole and named.gaps else ()
     return Finding(
         stream=account.stream, first=None, last=None, published=0, gaps=named.gaps, **_sums(named.gaps),
@@ -468,16 +477,11 @@ def _nothing(account: Account, *, ledgers: bool) -> Finding:
 
 def _by_time(account: Account, carried: Carried, *, ledgers: bool) -> Finding:
     ledger = None if account.ledger is None else Ledger.restore(account.ledger)
-    begins = [at for at in (carried.first, None if ledger is None else ledger.first) if at is not None]
-    told_until = None if ledger is None or not account.to_end else ledger.last
-    ends = [at for at in (carried.last, told_until) if at is not None]
-    if not begins or not ends or (carried.first is None and not account.whole_topic):
-        return _nothing(account, ledgers=ledgers)
-    first, last = min(begins), max(ends)
     remarks: list[str] = []
-    if not account.whole_topic and carried.first is not None:
-        first = carried.first
-        remarks.append("counted from the oldest message that is left, or was asked for")
+    bounds = _carried_bounds(account, carried, ledger, remarks)
+    if bounds is None:
+        return _nothing(account, ledgers=ledgers)
+    first, last = bounds
     named = _named(account.stream, account.told, first, last)
     gaps = tuple(_cut(gap, first, last) for gap in named.gaps if gap.first <= last and gap.last >= first)
     disagreements: list[str] = []
@@ -511,3 +515,21 @@ def _by_time(account: Account, carried: Carried, *, ledgers: bool) -> Finding:
         counted={"events": carried.messages, "deadLetters": account.dead_letters},
         disagreements=tuple(disagreements), remarks=tuple(remarks),
     )  # fmt: skip
+
+
+def _carried_bounds(
+    account: Account, carried: Carried, ledger: Ledger | None, remarks: list[str]
+) -> Span | None:
+    """Return from when to when a stream is to be accounted for."""
+    begins, ends = [carried.first], [carried.last]
+    if ledger is not None and ledger.first is not None:
+        if account.whole_topic or account.start is not None:
+            begins.append(max(ledger.first, account.start or 0))
+        ends.append(ledger.last if account.end is None else min(ledger.last, account.end))
+    first = min((at for at in begins if at is not None), default=None)
+    last = max((at for at in ends if at is not None), default=None)
+    if first is None or last is None or first > last:
+        return None
+    if not account.whole_topic and account.start is None:
+        remarks.append("counted from the oldest message that is left")
+    return Span(first, last)

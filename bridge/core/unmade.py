@@ -38,7 +38,11 @@ def unmade_notice(deriver: StreamDeriver, failure: Failure) -> Notice | None:
         missing = Missing(None, None, milliseconds(began), milliseconds(ended))
     else:
         return None
-    notice = missing_notice(deriver, missing, item)
-    reason = f"it came but made no record, see the dead letter: {failure.error[:_LONGEST_ERROR]}"
+    return unmade(missing_notice(deriver, missing, item), failure.error)
+
+
+def unmade(notice: Notice, error: str) -> Notice:
+    """Make a gap's record that of what is in the dead-letter topic: unrecoverable, for ``error``."""
+    reason = f"it came but made no record, see the dead letter: {error[:_LONGEST_ERROR]}"
     notice.record.update(cause=CAUSE, status="unrecoverable", reason=reason)
     return notice

@@ -148,6 +148,17 @@ def test_the_exchange_counts_anew():
     assert content(Ledger.restore(content(anew))) == content(anew)
 
 
+def test_the_exchange_may_count_anew_from_the_very_same_id():
+    """A later message with the first id is another series; the same one told again is not."""
+    anew = ledger(1, 50)
+    anew.begin(1, at=1)
+    anew.begin(1)
+    assert (anew.series, anew.last) == (0, 50)
+    anew.begin(1, at=99)
+    anew.begin(1, at=99)
+    assert (anew.series, anew.last) == (1, 0)
+
+
 def test_candles_meet_at_the_millisecond_behind_a_close():
     """Positions are milliseconds from open to close; the record's microseconds are cut."""
     candles = Ledger(Covered("spot", "kline", "btcusdt@kline_1m", "BTCUSDT", "BTC/USDT", "candle"))
