@@ -49,17 +49,21 @@ async def create_topic(
 
 
 async def read_all(bootstrap: str, topic: str) -> list[Stored]:
-    """Return every record of ``topic`` up to its present end, in offset order within each partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    """Return every committed record of ``topic`` up to its present end, in offset order within each partition."""
+    options = {"bootstrap_servers": bootstrap, "enable_auto_commit": False, "request_timeout_ms": 5000}
+    looking = AIOKafkaConsumer(**options)
+    consumer = AIOKafkaConsumer(**options, isolation_level="read_committed")
+    await looking.start()
     await consumer.start()
     try:
         async with asyncio.timeout(180):
             # The consumer's own look at a topic it never heard of.
-            consumer._client.add_topic(topic)
-            await consumer._client.force_metadata_update()
-            places = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic))]
-            starts = await consumer.beginning_offsets(places)
-            ends = await consumer.end_offsets(places)
+            looking._client.add_topic(topic)
+            await looking._client.force_metadata_update()
+            places = [TopicPartition(topic, p) for p in sorted(looking.partitions_for_topic(topic))]
+            starts = await looking.beginning_offsets(places)
+            # A commit is visible a moment after its answer, so the end to reach is that of all records.
+            ends = await looking.end_offsets(places)
             # Seek in the same step: aiokafka begins to reset positions to the end as soon as it may.
             consumer.assign(places)
             for place in places:
@@ -73,6 +77,7 @@ async def read_all(bootstrap: str, topic: str) -> list[Stored]:
                     ]
             return found
     finally:
+        await looking.stop()
         await consumer.stop()
 
 
