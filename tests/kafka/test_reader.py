@@ -62,6 +62,12 @@ async def values(reader):
     return sorted([int(record.value) async for _, records in reader for record in records])
 
 
+async def test_no_partitions_at_all(settings):
+    """Reading nothing to its end ends at once, and leaves nothing open: aiokafka must not cancel its user."""
+    async with PartitionReader(settings, [], start={}, end="now") as reader:
+        assert await values(reader) == []
+
+
 async def test_everything_up_to_now(settings, topic):
     """Reading to the present end gives every record of every partition once, in order, and ends."""
     places = await partitions_for(settings, {topic: None})
