@@ -87,7 +87,7 @@ async def append(publisher: AiokafkaPublisher, seconds: int, rate: int, lag: Loo
     """Append the messages of so many seconds, a thousandth of them at a time."""
     lanes = {(topic, key): publisher.lane(topic, key) for topic in TOPICS for key in SYMBOLS}
     made = messages()
-    began, now_ms, slowest = time.perf_counter(), int(time.time() * 1000), 0.0
+    began, cpu, now_ms, slowest = time.perf_counter(), time.process_time(), int(time.time() * 1000), 0.0
     total = seconds * MESSAGES_PER_SECOND
     done = 0
     while done < total:
@@ -101,7 +101,9 @@ async def append(publisher: AiokafkaPublisher, seconds: int, rate: int, lag: Loo
         await asyncio.sleep(max(ahead, 0.0))
         await until(lambda: not publisher.full)
     took = time.perf_counter() - began
-    print(f"appended {2 * total:,} records in {took:.1f} s, {2 * total / took:,.0f} a second; ", end="")
+    cpu = time.process_time() - cpu
+    print(f"appended {2 * total:,} records in {took:.1f} s, {2 * total / took:,.0f} a second, ", end="")
+    print(f"{cpu / total / 2 * 1e6:.1f} µs of CPU time each; ", end="")
     print(
         f"200 messages took at most {slowest * 1000:.0f} ms, the loop stood still at most {lag.look() * 1000:.0f} ms"
     )
@@ -138,13 +140,12 @@ async def measure(seconds: int, rate: int, directory: Path) -> None:
         lag.look()
         broker.resume(1)
         await until(lambda: delivered)
-        began, first = time.perf_counter(), delivered
+        began, cpu, first = time.perf_counter(), time.process_time(), delivered
         await publisher.settle()
-        took = time.perf_counter() - began
-        print(
-            f"drained {delivered:,} records in {took:.1f} s, {(delivered - first) / took:,.0f} a second; ",
-            end="",
-        )
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        drained = delivered - first
+        print(f"drained {delivered:,} records in {took:.1f} s, {drained / took:,.0f} a second, ", end="")
+        print(f"{cpu / drained * 1e6:.1f} µs of CPU time each; ", end="")
         print(f"the loop stood still at most {lag.look() * 1000:.0f} ms; memory {memory_mib():.0f} MiB")
         await publisher.stop(10)
         lag.task.cancel()

@@ -56,7 +56,6 @@ _TROUBLES: dict[int, TroubleKind] = {
     **dict.fromkeys((13, 56), "unavailable"),
     **dict.fromkeys((29, 31, 53), "authorization"),
 }
-_NOT_ENDED_BY_DELIVERY = ("partitions-changed", "spool")
 _LOADING = 14
 _NOT_YET = frozenset({_LOADING, 15, 16, 51})
 _QUIET_AT_FIRST = frozenset({5, 6, 7, 13, 45, 59, 72, 74, 75})
@@ -696,13 +695,14 @@ class AiokafkaPublisher:
 
     def _recovered(self, topic: str) -> None:
         """Report the end of what hindered ``topic``, or all topics: a batch was acknowledged."""
-        over = {t for t in self._troubles if t[1] in ("", topic)}
-        self._end_troubles({trouble for trouble in over if trouble[0] not in _NOT_ENDED_BY_DELIVERY})
+        self._end_troubles(
+            {t for t in self._troubles if t[1] in ("", topic) and t[0] != "partitions-changed"}
+        )
 
     def _spool_recovered(self) -> None:
         """Report that the spool works again, or that it has room."""
         if self._troubles:
-            self._end_troubles({trouble for trouble in self._troubles if trouble[0] == "spool"})
+            self._end_troubles(self._troubles & {("spool", "spool")})
 
     def _end_troubles(self, over: set[tuple[TroubleKind, str]]) -> None:
         self._troubles -= over

@@ -53,7 +53,8 @@ class Hooks:
         on_poison: a record that Kafka will never take; it is out of the queue, all others go on in order.
         on_delivered: a batch was acknowledged.
         on_trouble: ``(kind, topic, text)``: something hinders delivery; once per kind and topic until it ends
-            with ``recovered``. ``topic`` is "" where all are concerned. Records stay queued meanwhile.
+            with ``recovered``. ``topic`` is "" where all are concerned, "spool" where it is the spool's files.
+            Records stay queued meanwhile.
         on_full: the buffer reached its limit; :meth:`KafkaPublisher.wait_below` tells when it fell again.
     """
 

@@ -31,6 +31,7 @@ log = logging.getLogger("bridge")
 _TURN_BYTES = 64 * 1024 * 1024
 _LOAD_BYTES = 32 * 1024 * 1024
 _PRESSED = 0.25
+_ROOMY = 0.1
 _ENTRY_OVERHEAD_BYTES = 300
 _IDLE_SECONDS = 0.05
 _READ_AGAIN_SECONDS = 1.0
@@ -82,6 +83,7 @@ class Spooling:
         self._wanted: dict[Outbox, None] = {}
         self._urgent = asyncio.Event()
         self._ending = False
+        self._full = False  # until there is ample room again
         self._refused = False  # the last write failed, so the next one tries a single batch
 
     # Life.
@@ -226,7 +228,7 @@ class Spooling:
     def _refuse(self, error: OSError) -> None:
         self._refused = True
         text = f"{self._settings.directory} cannot be written: {error.strerror or error}"
-        self._port.tell("spool", "", f"{text}; records wait in memory, as long as buffer_bytes lasts")
+        self._port.tell("spool", "spool", f"{text}; records wait in memory, as long as buffer_bytes lasts")
 
     # Writing.
 
@@ -234,7 +236,7 @@ class Spooling:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("spool: writing ended", exc_info=error)
-            self._port.tell("spool", "", f"writing ended: {error!r}; records wait in memory")
+            self._port.tell("spool", "spool", f"writing ended: {error!r}; records wait in memory")
 
     async def _run(self, spool: Spool) -> None:
         while not self._ending:
@@ -266,8 +268,10 @@ class Spooling:
             batch.stored = True
             if batch.waiting and not (outbox.in_flight and outbox.first is batch):
                 outbox.unload(batch)
-        if writes:
-            self._refused = False
+        self._refused = self._refused and not writes
+        self._full = self._full and spool.room < _ROOMY * spool.max_bytes
+        if not (self._refused or self._full):
+            self._port.over()
         return bool(writes)
 
     def _leave_held_ones(self) -> None:
@@ -292,17 +296,16 @@ class Spooling:
                 if now - batch.queued_at < age or left < 0:
                     break
                 if size > room:
+                    self._full = True
                     text = f"spool.max_bytes, {spool.max_bytes}, is reached"
                     self._port.tell(
-                        "spool", "", f"{text}; records wait in memory, as long as buffer_bytes lasts"
+                        "spool", "spool", f"{text}; records wait in memory, as long as buffer_bytes lasts"
                     )
                     return chosen
                 room, left = room - size, left - size
                 chosen.append((outbox, batch))
                 if self._refused:
                     return chosen
-        if not self._refused:
-            self._port.over()
         return chosen
 
     def _number(self, spool: Spool, chosen: Sequence[tuple[Outbox, SealedBatch]]) -> list[Write]:

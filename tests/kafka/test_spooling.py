@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
@@ -243,6 +244,32 @@ async def test_what_a_stop_leaves_is_recovered_or_dropped(own_kafka, unique, tmp
         await until(lambda: publisher.spooled_bytes == 0)
 
 
+async def test_a_stamp_is_of_its_own_batch(kafka, unique, tmp_path):
+    """A batch that was never sent does not pass for one that went by memory since the spool was last empty."""
+    await create_topic(kafka.bootstrap_servers, unique, 1)
+    home, crashed = tmp_path / "home", tmp_path / "crashed"
+    leave = False
+    async with spooling(kafka.bootstrap_servers, home, unique, sync_ms=1000) as (publisher, _):
+        publisher.may_send = lambda: leave
+        numbers = Numbers(publisher, unique)
+        numbers.append(1)
+        await until(lambda: in_memory(publisher) == 0)
+        leave = True
+        await settled(publisher)
+        numbers.append(1)
+        await settled(publisher)
+        leave = False
+        numbers.append(1)
+        await until(lambda: in_memory(publisher) == 0)
+        shutil.copytree(home, crashed)
+        publisher.discard()
+    async with spooling(kafka.bootstrap_servers, crashed, unique) as (publisher, _):
+        assert publisher.recoverable() == [(unique, len(KEYS))]
+        await publisher.recover(lambda _: True)
+        await settled(publisher)
+        await numbers.check(kafka.bootstrap_servers)
+
+
 async def test_the_rest_of_a_batch(kafka, unique, tmp_path):
     """Of a batch that was cut and partly published before a crash, the rest is published, and only that."""
     await create_topic(kafka.bootstrap_servers, unique, 1)
@@ -311,7 +338,7 @@ async def test_a_full_spool(own_kafka, unique, tmp_path):
         assert heard.full == 1
         broker.resume(1)
         await settled(publisher)
-        await heard.until(lambda: ("recovered", "", "spool is over") in heard.troubles)
+        await heard.until(lambda: ("recovered", "spool", "spool is over") in heard.troubles)
         await numbers.check(broker.bootstrap_servers)
 
 
@@ -332,7 +359,7 @@ async def test_a_directory_that_is_taken_away(own_kafka, unique, tmp_path):
         assert in_memory(publisher) == 60 * len(KEYS)
         (tmp_path / "away").rename(directory)
         await until(lambda: in_memory(publisher) == 0)
-        await heard.until(lambda: ("recovered", "", "spool is over") in heard.troubles)
+        await heard.until(lambda: ("recovered", "spool", "spool is over") in heard.troubles)
         broker.resume(1)
         await settled(publisher)
         await numbers.check(broker.bootstrap_servers)
