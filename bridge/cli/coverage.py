@@ -132,9 +132,9 @@ def _tell(found: "Sequence[Finding]", request: "CoverageRequest", *, recount: bo
             }
         )  # fmt: skip
         return
-    columns = ["stream", "by", "from", "to", "published", "open", "unrecoverable", "filled", "recovered"]
+    columns = ["stream", "from", "to", "published", "open", "unrecoverable", "gaps filled", "recovered"]
     if recount:
-        columns += ["events", "twice", "zombie's", "unexplained", "agrees"]
+        columns += ["events", "twice", "zombies", "unexplained", "agrees"]
     print_table(columns, [_row(one, recount=recount) for one in found])
     missing = [
         (
@@ -161,7 +161,7 @@ def _row(one: "Finding", *, recount: bool) -> list[object]:
     by = one.stream.by
     counted = one.counted or {}
     row: list[object] = [
-        f"{one.stream.market} {one.stream.stream}", by, _position(by, one.first), _position(by, one.last),
+        f"{one.stream.market} {one.stream.stream}", _position(by, one.first), _position(by, one.last),
         _amount(by, one.published), _amount(by, one.open), _amount(by, one.unrecoverable), one.gaps_filled,
         one.recovered,
     ]  # fmt: skip
