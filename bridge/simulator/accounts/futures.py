@@ -82,6 +82,7 @@ class FuturesAccount:
         isolated: symbols with isolated margin.
         hedged: long and short positions are kept apart.
         multi_assets: margin in several assets.
+        told_ms: time of the newest event; none is older than the one before.
     """
 
     def __init__(
@@ -97,7 +98,8 @@ class FuturesAccount:
     ) -> None:
         self.market: Literal["usdm", "coinm"] = market
         self.alias, self.fees = alias, fees
-        self._venue, self._sequences, self._tell, self._scripted = venue, sequences, tell, scripted
+        self._venue, self._sequences, self._sink, self._scripted = venue, sequences, tell, scripted
+        self.told_ms = 0
         self.wallets: dict[str, Wallet] = {}
         self.positions: dict[tuple[str, PositionSide], Position] = {}
         self.orders: dict[int, Order] = {}
@@ -378,7 +380,8 @@ class FuturesAccount:
                 continue
             since, self._tape[name] = self._tape[name], self._venue.position(self.market, name)
             for traded in self._venue.prints(self.market, name, since):
-                self._match_print(name, traded)
+                # an order may have come since, in the same tick
+                self._match_print(name, traded._replace(time_ms=max(traded.time_ms, self.told_ms)))
             self._match_mark(name, now_ms)
             for order in self.open_orders(name):
                 if order.good_till_ms and now_ms >= order.good_till_ms:
@@ -770,6 +773,10 @@ class FuturesAccount:
         self.income.append(Income(symbol, kind, amount, asset, info, now_ms, transaction, trade_id))
 
     # telling
+
+    def _tell(self, event: Json, now_ms: int) -> None:
+        self.told_ms = max(self.told_ms, now_ms)
+        self._sink(event, now_ms)
 
     def _tell_account(
         self,

@@ -44,13 +44,10 @@ class History:
         """Take what is due; what is wrong or refused is noted, and the script goes on."""
         while self._due and self._due[0][0] <= now_ms:
             due_ms, step = self._due.pop(0)
-            self._take(step, due_ms)
+            self.take(step, due_ms)
 
     def take(self, step: Step, now_ms: int) -> dict[str, object]:
         """Take one step now; return its line of the ground truth."""
-        return self._take(step, now_ms)
-
-    def _take(self, step: Step, now_ms: int) -> dict[str, object]:
         line: dict[str, object] = {"step": self.taken, "do": step.fields.get("do"), "at_ms": now_ms}
         if "account" in step.fields:
             line["account"] = step.fields["account"]

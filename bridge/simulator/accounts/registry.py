@@ -67,6 +67,11 @@ class Account:
         """Return the side of a futures market."""
         return self.usdm if market == "usdm" else self.coinm
 
+    @property
+    def told_ms(self) -> int:
+        """Time of the newest event of any side."""
+        return max(self.spot.told_ms, self.usdm.told_ms, self.coinm.told_ms)
+
     def match(self, now_ms: int) -> None:
         """Let the market's trades do their work on what is open."""
         self.spot.match(now_ms)

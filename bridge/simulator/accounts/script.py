@@ -60,7 +60,8 @@ class Script:
         account = self._account(entry)
         market = entry.one_of("market", MARKETS, "spot")
         account.match(now_ms)
-        STEPS[name](_Taken(entry, self._registry, account, market, now_ms))
+        # a step is due at its own time, so that scripts repeat; never before what was told already
+        STEPS[name](_Taken(entry, account, market, max(now_ms, account.told_ms)))
 
     def _account(self, entry: Entry) -> Account:
         first = next(iter(self._registry.accounts), "")
@@ -71,7 +72,6 @@ class _Taken(NamedTuple):
     """A step while it is taken."""
 
     entry: Entry
-    registry: Registry
     account: Account
     market: Market
     now_ms: int

@@ -67,6 +67,7 @@ class SpotAccount:
         lists: all order lists by id.
         trades: all fills, oldest first.
         updated_ms: when a balance changed last.
+        told_ms: time of the newest event; none is older than the one before.
     """
 
     def __init__(
@@ -78,13 +79,9 @@ class SpotAccount:
         *,
         scripted: bool = False,
     ) -> None:
-        self._venue, self._sequences, self._tell, self.fees, self._scripted = (
-            venue,
-            sequences,
-            tell,
-            fees,
-            scripted,
-        )
+        self._venue, self._sequences, self._sink, self.fees = venue, sequences, tell, fees
+        self._scripted = scripted
+        self.told_ms = 0
         self.balances: dict[str, Balance] = {}
         self.orders: dict[tuple[str, int], Order] = {}
         self.lists: dict[int, OrderList] = {}
@@ -288,7 +285,8 @@ class SpotAccount:
                 continue
             since, self._tape[name] = self._tape[name], self._venue.position("spot", name)
             for traded in self._venue.prints("spot", name, since):
-                self._match_print(name, traded)
+                # an order may have come since, in the same tick
+                self._match_print(name, traded._replace(time_ms=max(traded.time_ms, self.told_ms)))
             if not self.open_orders(name):
                 self._tape.pop(name, None)
         self._tell_balances(now_ms)
@@ -720,6 +718,10 @@ class SpotAccount:
             now_ms,
         )
         return execution_id
+
+    def _tell(self, event: Json, now_ms: int) -> None:
+        self.told_ms = max(self.told_ms, now_ms)
+        self._sink(event, now_ms)
 
     def _tell_balances(self, now_ms: int) -> None:
         if not self._touched:

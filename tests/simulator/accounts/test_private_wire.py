@@ -480,3 +480,46 @@ async def test_the_ground_truth_has_every_user_event_and_no_secret(client: Clien
     assert flushed["events"] == 0
     for secret in (listen_key, *SECRETS, *SECRETS.values(), ED, PUBLIC.splitlines()[1]):
         assert secret not in text
+
+
+async def test_the_ws_api_of_futures_trades_and_makes_listen_keys(client: Client) -> None:
+    """Orders and balances by the futures' WebSocket API, and listen keys by the key alone; streams stay elsewhere."""
+    line = await client.ws_api("usdm")
+    order = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.1"}
+    placed = await line.ask("order.place", TRADER, **order, price="70000.00")
+    assert placed["result"]["status"] == "NEW"
+    which = {"symbol": "BTCUSDT", "orderId": placed["result"]["orderId"]}
+    assert (await line.ask("order.cancel", TRADER, **which))["result"]["status"] == "CANCELED"
+    assert (await line.ask("v2/account.balance", READER))["result"][0]["balance"] == "10000.00000000"
+    key = (await line.ask("userDataStream.start", apiKey=READER))["result"]["listenKey"]
+    assert (await line.ask("userDataStream.ping", apiKey=READER))["result"] == {"listenKey": key}
+    assert (await line.ask("userDataStream.subscribe"))["error"]["code"] == -1020
+    assert line.events == []
+
+
+async def test_numbers_are_signed_as_they_were_written(client: Client) -> None:
+    """A JSON number is signed by its text: 5000.50 stays so, though it equals 5000.5."""
+    line = await client.ws_api()
+    now = client.simulator.clock.now_ms()
+    payload = f"apiKey={READER}&recvWindow=5000.50&timestamp={now}"
+    await line.socket.send_str(
+        f'{{"id":"x","method":"account.status","params":{{"timestamp":{now},"recvWindow":5000.50,'
+        f'"apiKey":"{READER}","signature":"{signed(READER, payload)}"}}}}'
+    )
+    assert (await line.socket.receive_json(timeout=DEADLINE))["status"] == 200
+
+
+async def test_spot_has_no_listen_keys(client: Client) -> None:
+    """The endpoints of spot's former listen keys are gone."""
+    assert (await client.rest("POST", "/api/v3/userDataStream", key=READER, sign=False))[0] == 410
+
+
+async def test_key_restrictions_are_told(client: Client) -> None:
+    """What a key may do is told in the documented shape."""
+    status, found, _ = await client.rest("GET", "/sapi/v1/account/apiRestrictions", key=READER)
+    assert (status, shape(found)) == (200, shape(EXAMPLES["apiRestrictions"]))
+    assert (found["enableReading"], found["enableSpotAndMarginTrading"], found["ipRestrict"]) == (
+        True,
+        False,
+        False,
+    )
