@@ -104,7 +104,6 @@ async def close(client: AIOKafkaClient | AIOKafkaConsumer, *, timeout: float) ->
     """
     sockets = client._client if isinstance(client, AIOKafkaConsumer) else client  # noqa: SLF001 - no public way to cut one
     transports = [c._writer.transport for c in sockets._conns.values() if c._writer is not None]  # noqa: SLF001 - the same
-    await asyncio.sleep(0)  # aiokafka trips over a task of its own that it ends before it began
     try:
         async with asyncio.timeout(timeout):
             await (client.stop() if isinstance(client, AIOKafkaConsumer) else client.close())

@@ -233,6 +233,7 @@ class PartitionReader:
         """Find where each partition begins, ends, and is to be read from and to."""
         places = self._places
         if not places:
+            await asyncio.sleep(0)  # aiokafka trips over a task of its own when it is stopped before that began
             return
         first = await self._consumer.beginning_offsets(places)
         self._ends = await self._consumer.end_offsets(places)
