@@ -70,6 +70,8 @@ def test_the_head_of_a_whole_topic_must_be_there():
     assert cut.whole
     assert cut.first == 11
     assert "counted from 11 on" in cut.remarks[0]
+    counted((5, 5), live=False, into=made)  # what was recovered lies behind, and stays longer
+    assert account(made, record, whole=False).finding(ledgers=True).whole
 
 
 def test_named_holes_are_explained():
