@@ -7,9 +7,10 @@ import os
 import socket
 from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import monotonic, time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 import uvloop
@@ -17,6 +18,7 @@ import uvloop
 from bridge.errors import DeliveryFailed, KafkaUnavailable, TopicMismatch
 from bridge.kafka.publisher import Hooks, create_publisher
 from bridge.kafka.settings import KafkaSettings
+from bridge.kafka.transactional_publisher import TransactionalPublisher, TransactionHooks
 from bridge.model import Header
 from tests.kafka.cluster import admin, create_topic, extend_topic, read_all, recreate_topic
 
@@ -30,9 +32,19 @@ KEYS = [f"KEY{number}".encode() for number in range(12)]
 pytestmark = pytest.mark.kafka
 
 
-@pytest.fixture(params=["aiokafka", "librdkafka"])
+@pytest.fixture(params=["aiokafka", "librdkafka", "transactions"])
 def client(request):
-    """Name the client library under test."""
+    """Name the implementation under test: on one of two client libraries, or with transactions."""
+    return request.param
+
+
+@pytest.fixture(params=["aiokafka", "librdkafka"])
+def resending_client(request):
+    """Name an implementation that sends again, however long it takes.
+
+    A commit that a broker's fault leaves in doubt ends the one with transactions: test_transactional_publisher.py has the same
+    faults, with an owner that takes over.
+    """
     return request.param
 
 
@@ -80,15 +92,24 @@ class Heard:
         return {kind for kind, *_ in self.troubles}
 
 
+def create(client: str, bootstrap: str, hooks: Hooks | None = None, **settings: object) -> KafkaPublisher:
+    """Return a publisher that is not started."""
+    if client == "transactions":
+        options = KafkaSettings(bootstrap_servers=bootstrap, **settings)
+        heard = {one.name: getattr(hooks or Hooks(), one.name) for one in fields(Hooks)}
+        return TransactionalPublisher(
+            options, TransactionHooks(**heard), transactional_id=f"conformance-{uuid4().hex}"
+        )
+    return create_publisher(KafkaSettings(bootstrap_servers=bootstrap, client=client, **settings), hooks)
+
+
 @asynccontextmanager
 async def running(
     client: str, bootstrap: str, *topics: str, **settings: object
 ) -> AsyncIterator[tuple[KafkaPublisher, Heard]]:
     """Give a started publisher that knows ``topics``."""
     heard = Heard()
-    publisher = create_publisher(
-        KafkaSettings(bootstrap_servers=bootstrap, client=client, **settings), heard.hooks
-    )
+    publisher = create(client, bootstrap, heard.hooks, **settings)
     await publisher.start()
     try:
         await publisher.refresh(topics)
@@ -260,7 +281,7 @@ async def test_nobody_listens(client):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         server = f"127.0.0.1:{probe.getsockname()[1]}"
-        publisher = create_publisher(KafkaSettings(bootstrap_servers=server, client=client))
+        publisher = create(client, server)
         began = monotonic()
         with pytest.raises(KafkaUnavailable, match=f"{server}: connection refused"):
             await publisher.start(timeout=90)
@@ -273,8 +294,7 @@ async def test_something_else_listens(client):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}", client=client)
-        publisher = create_publisher(settings)
+        publisher = create(client, f"127.0.0.1:{silent.getsockname()[1]}")
         began = monotonic()
         with pytest.raises(KafkaUnavailable, match="no answer within 1 s"):
             await publisher.start(timeout=1)
@@ -391,12 +411,12 @@ async def test_what_is_discarded(own_kafka, client, unique):
 
 
 @pytest.mark.faults
-async def test_a_frozen_broker(own_kafka, client, unique):
+async def test_a_frozen_broker(own_kafka, resending_client, unique):
     """A broker frozen for longer than the request timeout costs nothing: none lost, none twice, in order."""
     broker = own_kafka()
     await create_topic(broker.bootstrap_servers, unique, 3)
     options = {"request_timeout_ms": 2000}
-    async with running(client, broker.bootstrap_servers, unique, **options) as (publisher, heard):
+    async with running(resending_client, broker.bootstrap_servers, unique, **options) as (publisher, heard):
         numbers = Numbers(publisher, unique)
         await numbers.keep_on(0.5)
         broker.suspend(1)
@@ -411,12 +431,12 @@ async def test_a_frozen_broker(own_kafka, client, unique):
 
 
 @pytest.mark.faults
-async def test_a_killed_broker_comes_back(own_kafka, client, unique):
+async def test_a_killed_broker_comes_back(own_kafka, resending_client, unique):
     """A broker killed with data queued, away for longer than the request timeout, gets all of it once."""
     broker = own_kafka()
     await create_topic(broker.bootstrap_servers, unique, 3)
     options = {"request_timeout_ms": 2000}
-    async with running(client, broker.bootstrap_servers, unique, **options) as (publisher, heard):
+    async with running(resending_client, broker.bootstrap_servers, unique, **options) as (publisher, heard):
         numbers = Numbers(publisher, unique)
         await numbers.keep_on(0.5)
         broker.kill(1)
@@ -430,12 +450,12 @@ async def test_a_killed_broker_comes_back(own_kafka, client, unique):
 
 
 @pytest.mark.faults
-async def test_a_killed_leader(own_kafka, client, unique):
+async def test_a_killed_leader(own_kafka, resending_client, unique):
     """With three brokers the loss of a leader is passed over to the next one: none lost, none twice."""
     broker = own_kafka(3)
     await create_topic(broker.bootstrap_servers, unique, 6, 3)
     options = {"request_timeout_ms": 3000}
-    async with running(client, broker.bootstrap_servers, unique, **options) as (publisher, _):
+    async with running(resending_client, broker.bootstrap_servers, unique, **options) as (publisher, _):
         numbers = Numbers(publisher, unique)
         await numbers.keep_on(0.5)
         broker.kill(2)
