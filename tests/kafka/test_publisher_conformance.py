@@ -42,8 +42,8 @@ def client(request):
 def resending_client(request):
     """Name an implementation that sends again, however long it takes.
 
-    A commit that a broker's fault leaves in doubt ends the one with transactions: test_transactional_publisher.py has the same
-    faults, with an owner that takes over.
+    A commit that a broker's fault leaves in doubt ends the one with transactions: test_transactional_publisher.py
+    has the same faults, with an owner that takes over.
     """
     return request.param
 
