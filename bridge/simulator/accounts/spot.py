@@ -570,7 +570,8 @@ class SpotAccount:
         fee_asset, fee = commission or (received[0], down(received[1] * rate))
         if commission and fee_asset != received[0] and self._balance(fee_asset).free < fee:
             raise Refused(-2010, "Account has insufficient balance for requested action.")
-        self._pay(order, *paid)
+        share = nearest((order.price or order.stop_price) * quantity) if buys else quantity
+        self._pay(order, *paid, share=share)
         self._balance(received[0]).free += received[1]
         self._balance(fee_asset).free -= fee
         self._touched |= dict.fromkeys((terms.base, terms.quote, fee_asset))
@@ -592,9 +593,10 @@ class SpotAccount:
         self._report(order, "TRADE", now_ms, trade=trade)
         self._after(order, now_ms)
 
-    def _pay(self, order: Order, asset: str, amount: Decimal) -> None:
+    def _pay(self, order: Order, asset: str, amount: Decimal, *, share: Decimal) -> None:
+        """Pay for a fill: from what was locked for this much of the order, then from what is free."""
         balance, reserve = self._balance(asset), order.reserve
-        held = ZERO if reserve is None else min(reserve.amount, amount)
+        held = ZERO if reserve is None else min(reserve.amount, amount, share)
         if balance.free < amount - held:
             raise Refused(-2010, "Account has insufficient balance for requested action.")
         if reserve is not None:

@@ -263,8 +263,8 @@ def test_coinm_events_differ_as_documented() -> None:
 
 
 @pytest.mark.parametrize("market_", ["usdm", "coinm"])
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), steps=st.integers(1, 60), scripted=st.booleans())
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 120), scripted=st.booleans())
 def test_money_and_positions_add_up(market_: str, seed: int, steps: int, scripted: bool) -> None:
     """The ledger makes the wallet, fills make positions, and gains with what is open are the fills' worth, exactly."""
     cast = Cast(scripted=scripted)

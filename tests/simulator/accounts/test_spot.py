@@ -257,8 +257,8 @@ def test_answers_have_the_documented_shape() -> None:
     assert shape([trade.row() for trade in spot.trades]) == shape(EXAMPLES["myTrades"])
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), steps=st.integers(1, 60), scripted=st.booleans())
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 120), scripted=st.booleans())
 def test_money_adds_up(seed: int, steps: int, scripted: bool) -> None:
     """Deposits, trades and fees make the balances, open orders the locks, and the newest events say so."""
     cast = Cast(scripted=scripted)
@@ -288,9 +288,17 @@ def test_money_adds_up(seed: int, steps: int, scripted: bool) -> None:
                     (event["N"], -Decimal(event["n"])),
                 ):
                     total[asset] = total.get(asset, Decimal(0)) + change
+    shared: dict[int, tuple[str, Decimal]] = {}
     for order in cast.account.spot.open_orders():
-        asset, price = ("USDT", order.price) if order.side == "BUY" else ("BTC", Decimal(1))
-        held = Decimal(0) if order.type == "MARKET" else order.remaining * price
+        asset, price = (
+            ("USDT", order.price or order.stop_price) if order.side == "BUY" else ("BTC", Decimal(1))
+        )
+        unlocked = order.type == "MARKET" or order.status == "PENDING_NEW"
+        held = Decimal(0) if unlocked else order.remaining * price
+        # the legs of an OCO lock together what the dearer one needs
+        group = order.list_id if order.list_id > 0 and not unlocked else -order.order_id
+        shared[group] = (asset, max(held, shared.get(group, (asset, held))[1]))
+    for asset, held in shared.values():
         locked[asset] = locked.get(asset, Decimal(0)) + held
     have = cast.account.spot.balances
     assert {a: b.free + b.locked for a, b in have.items()} == {a: total.get(a, Decimal(0)) for a in have}
@@ -299,6 +307,9 @@ def test_money_adds_up(seed: int, steps: int, scripted: bool) -> None:
         a: v for a, v in told.items() if any(v)
     }
     assert all(b.free >= 0 and b.locked >= 0 for b in have.values())
+    for listed in cast.account.spot.lists.values():
+        alive = any(order.open for order in listed.orders)
+        assert (listed.status == "EXECUTING") == alive or listed.contingency == "OCO"
     ids = [(e["s"], e["I"]) for e in events if e["e"] == "executionReport"]
     assert ids == sorted(set(ids))
     json.dumps(cast.account.state())
