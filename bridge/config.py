@@ -453,6 +453,12 @@ def _spool_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "spool.directory", f"is set, but kafka.client {kafka.client} has no spool; expected aiokafka"
         )
+    if settings.delivery == "exactly_once":
+        yield Problem(
+            "spool.directory",
+            "is set, but with delivery: exactly_once records wait in memory for their transaction; "
+            "expected delivery: at_least_once, or no directory",
+        )
     if spool.sync_ms < 4 * kafka.linger_ms:
         yield Problem(
             "spool.sync_ms",

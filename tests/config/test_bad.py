@@ -413,6 +413,11 @@ CASES = [
         ("spool.directory: is set, but kafka.client librdkafka has no spool; expected aiokafka",),
     ),
     Bad(
+        "spool with transactions",
+        top("delivery: exactly_once\nspool: {directory: /var/spool}"),
+        ("spool.directory: is set, but with delivery: exactly_once", "or no directory"),
+    ),
+    Bad(
         "spool that gives batches no time",
         kafka("linger_ms: 100") + "spool: {directory: /var/spool, sync_ms: 200}\n",
         ("spool.sync_ms: found 200; expected at least four times kafka.linger_ms, 400",),
