@@ -233,7 +233,8 @@ class PartitionReader:
         """Find where each partition begins, ends, and is to be read from and to."""
         places = self._places
         if not places:
-            await asyncio.sleep(0)  # aiokafka trips over a task of its own when it is stopped before that began
+            # aiokafka trips over a task of its own when it is stopped before that began.
+            await asyncio.sleep(0)
             return
         first = await self._consumer.beginning_offsets(places)
         self._ends = await self._consumer.end_offsets(places)
