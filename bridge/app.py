@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import __version__, schema
 from bridge.binance.hosts import hosts_of
-from bridge.binance.pool import ConnectionPool, attempt_budget
+from bridge.binance.legs import RedundantPools
+from bridge.binance.pool import attempt_budget
 from bridge.binance.rest import RestClient
 from bridge.binance.transport import ABNORMAL
 from bridge.books import Books, require_one_speed
@@ -104,7 +105,7 @@ class Bridge:
         )
         if settings.connection.time_unit == "microsecond":
             self.hosts["spot"] = dataclasses.replace(self.hosts["spot"], microseconds=True)
-        self.pools: dict[Market, ConnectionPool] = {}
+        self.pools: dict[Market, RedundantPools] = {}
         self.streams: dict[Market, set[str]] = {}
         self.reporter = Reporter(self)
         self.http = HttpEndpoint(
@@ -260,9 +261,10 @@ class Bridge:
         self.streams[market] = {one.stream.name for one in chosen}
         for one in chosen:
             self.pipeline.add(one)
-        pool = self.pools[market] = ConnectionPool(
+        pool = self.pools[market] = RedundantPools(
             market,
             [one.stream for one in chosen],
+            redundancy=self.settings.connection.redundancy,
             settings=self.connection_settings,
             receive=self.pipeline.receive,
             telemetry=self.telemetry,
