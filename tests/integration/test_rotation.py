@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 
-def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(cluster: LocalKafka, tmp_path: Path) -> None:
+@pytest.mark.parametrize("redundancy", [1, 2])
+def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(
+    cluster: LocalKafka, tmp_path: Path, redundancy: int
+) -> None:
     """Every connection is replaced; unified topics hold each event once and in order, gaps holds nothing."""
     truth = tmp_path / "truth.jsonl"
     since = ends(cluster.bootstrap_servers, "testnet")
@@ -35,12 +38,16 @@ def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(cluster: LocalKaf
                 },
                 {"market": "usdm", "symbols": "*", "channels": ["agg-trade", "depth", "mark-price"]},
             ],
-            "connection": {"rotate_after_seconds": 10, "overlap_seconds": 1, "streams_per_connection": 14},
+            "connection": {
+                "rotate_after_seconds": 10, "overlap_seconds": 1, "streams_per_connection": 14,
+                "redundancy": redundancy,
+            },
             "stop_timeout_seconds": 90,
         }  # fmt: skip
         with bridge(tmp_path, settings) as running:
             until(running.ready, "the bridge is ready")
             first = {c["id"] for c in running.connections()}
+            assert {c["leg"] for c in running.connections()} == set(range(1, redundancy + 1))
             until(lambda: not first & {c["id"] for c in running.connections()}, "all are replaced")
             exchange.stop_market()
             until(lambda: running.has_all_of(exchange), "all that was sent has arrived")
