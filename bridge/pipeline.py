@@ -6,7 +6,8 @@ the dead-letter topic, what is missing to the gaps topic.
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -24,7 +25,9 @@ from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
 from bridge.core.raw import raw_prefix, raw_value
 from bridge.core.schema import encode
+from bridge.core.standing import Standings
 from bridge.core.varint import long_bytes
+from bridge.errors import UnexpectedMessage
 from bridge.telemetry import Lifecycle
 
 if TYPE_CHECKING:
@@ -32,10 +35,20 @@ if TYPE_CHECKING:
 
     from bridge.core.book_sync import Happening
     from bridge.core.notices import Notice
+    from bridge.core.resumption import Resumption
     from bridge.core.schema import Schema
     from bridge.core.sequence import Missing
+    from bridge.core.standing import Standing
     from bridge.model import Header, Lane, Leg, Market, Publisher, RawKind, Stream, StreamState
     from bridge.telemetry import Telemetry
+
+log = logging.getLogger("bridge")
+
+EXCHANGE_INFO: dict[Market, str] = {
+    "spot": "/api/v3/exchangeInfo",
+    "usdm": "/fapi/v1/exchangeInfo",
+    "coinm": "/dapi/v1/exchangeInfo",
+}
 
 STREAM_PREFIX = b'{"stream":"'
 _NAME_AT = len(STREAM_PREFIX)
@@ -91,6 +104,7 @@ class Pipeline:
         hold_ms: int,
         state_interval_ms: int,
         snapshot_interval_ms: int | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._catalogue, self._schemas, self._names = catalogue, schemas, names
         self._publisher, self._telemetry, self._writer = publisher, telemetry, writer
@@ -108,11 +122,16 @@ class Pipeline:
         self.legs: dict[int, Leg] = {}
         self._api_number = 0
         self.instruments: dict[Market, Instruments] = {}
-        self.counts = Counts()
+        self.counts = Counts() if counts is None else counts
         self.on_contract_info: Callable[[Market], None] | None = None
         self.on_book: Callable[[Stream, Happening], None] | None = None
         self.gaps = GapFilling(self)
         self.on_gap: Callable[[Stream], None] | None = None
+        self._standings = Standings(writer.epoch)
+        self._unsettled: list[Notice] = []
+        self.on_unsettled: Callable[[], None] | None = None
+        self._absent: set[tuple[Market, str]] = set()
+        self._held: deque[Callable[[], object]] | None = None
 
     # Streams and instruments
 
@@ -135,6 +154,7 @@ class Pipeline:
             )
             if deriver.book is not None and stream.symbol is not None:
                 self._books.setdefault((stream.market, stream.symbol), []).append(deriver)
+            self._standings.add(deriver)
 
     def exchange_info(self, market: Market, received_at: int, body: bytes, number: int) -> Instruments:
         """Take an exchangeInfo answer: publish what is new, and use it from the next message on.
@@ -151,12 +171,17 @@ class Pipeline:
             lane.append(
                 server_time // 1000 or received_at // 1000, record.key, record.value, self._writer.headers
             )
+        self.use(market, table)
+        return self.instruments[market]
+
+    def use(self, market: Market, table: Instruments) -> None:
+        """Use a table of instruments from the next message on, where it is another than before."""
+        before = self.instruments.get(market)
         if before is None or before.by_id != table.by_id:
             self.instruments[market] = table
             for (on, _), deriver in self._derivers.items():
                 if on == market:
                     deriver.use(table)
-        return self.instruments[market]
 
     def answered_at(self, received_at: int) -> int:
         """Return the time of receipt to note for an answer: behind every message taken before it.
@@ -164,6 +189,19 @@ class Pipeline:
         Raw records are ordered by it, and a message's batch may be stamped in the very same microsecond.
         """
         return max(received_at, self._latest + 1)
+
+    def answer(self, market: Market, endpoint: str, received_at: int, body: bytes) -> None:
+        """Take an answer of REST: keep it raw, and hand it to whom it concerns (:meth:`api_answer`)."""
+        if self._held is not None:
+            self._held.append(lambda: self.answer(market, endpoint, received_at, body))
+            return
+        received_at = self.answered_at(received_at)
+        number = self.api_answer(market, endpoint, received_at, body)
+        if endpoint.partition("?")[0] == EXCHANGE_INFO[market]:
+            try:
+                self.exchange_info(market, received_at, body, number)
+            except UnexpectedMessage as error:
+                log.warning("%s", error)
 
     def api_answer(
         self, market: Market, endpoint: str, received_at: int, body: bytes, kind: RawKind = "rest"
@@ -193,10 +231,88 @@ class Pipeline:
         deriver = self._derivers.get((market, stream))
         return 0 if deriver is None or deriver.book is None else deriver.book.changes
 
+    # Standing still, and where each stream stands
+
+    def hold(self) -> None:
+        """Take nothing in until :meth:`release`; what comes is kept, in order."""
+        if self._held is None:
+            self._held = deque()
+
+    def release(self) -> None:
+        """Take in what was kept, and go on."""
+        held, self._held = self._held, None
+        for take in held or ():
+            take()
+
+    def resume(self, stream: Stream, resumption: Resumption, at: int) -> None:
+        """Go on with a stream where its earlier owner stopped; before its first message.
+
+        Args:
+            stream: a stream that was added.
+            resumption: what the topics say of it.
+            at: now, microseconds.
+        """
+        key = (stream.market, stream.name)
+        deriver = self._derivers[key]
+        self._standings.resume(deriver, resumption.ledger, resumption.carried_until)
+        for missing in resumption.missing:
+            notice = notices.restart_notice(deriver, missing, at)
+            if self.gaps.told(deriver, notice) and self.on_gap is not None:
+                self.on_gap(stream)
+        for record in resumption.open:
+            notice = notices.resumed_notice(deriver, record, at)
+            if self.gaps.resume(deriver, notice, resumption.recovered, at) and self.on_gap is not None:
+                self.on_gap(stream)
+        if resumption.tail is not None:
+            deriver.resume(resumption.tail)
+        if resumption.carried_until is not None and deriver.known_by == "time":
+            self._dark[key] = resumption.carried_until
+            self._absent.add(key)
+
+    def outlets(self, stream: Stream) -> list[tuple[str, bytes]]:
+        """Return topic and key of where events of a stream, and its gaps, are published."""
+        deriver = self._derivers[stream.market, stream.name]
+        symbol = deriver.instruments.get(stream.symbol).symbol if stream.symbol else stream.name
+        gaps = (self._names.of("gaps"), symbol.encode())
+        if deriver.known_by == "time":
+            return [gaps]
+        return [*((self._names.unified(s), symbol.encode()) for s in deriver.compiled.structures), gaps]
+
+    def standing(self, now: int, *, everything: bool = False) -> list[Standing]:
+        """Return how far the streams have come that are further than when last asked (microseconds)."""
+        carried = {key: self._carried_until(key) for key in self._carriers}
+        known = {key: until for key, until in carried.items() if until is not None}
+        return list(self._standings.changed(now, known, everything=everything))
+
+    def unsettled(self) -> list[Notice]:
+        """Return the gap records that may go out once all that was queued so far is acknowledged; each once."""
+        told, self._unsettled = self._unsettled, []
+        return told
+
+    def _carried_until(self, key: tuple[Market, str]) -> int | None:
+        carriers = self._carriers[key]
+        if not carriers:
+            return self._dark.get(key)
+        alive = list(carriers.values())
+        for connection_id in carriers:
+            leg = self.legs.get(connection_id)
+            if leg is not None:
+                alive.append(leg.alive_at)
+                state = leg.streams.get(key[1].encode())
+                alive.append(state.last_received_at if state is not None else 0)
+        return max(alive)
+
     # Messages
 
     def receive(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
         """Take the messages of one wake-up of a connection (:class:`bridge.model.Receive`)."""
+        if self._held is not None:
+            kept = list(payloads)
+            self._held.append(lambda: self._take(leg, received_at, kept))
+        else:
+            self._take(leg, received_at, payloads)
+
+    def _take(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
         received = long_bytes(received_at)
         self._latest = max(self._latest, received_at)
         streams = leg.streams
@@ -244,6 +360,8 @@ class Pipeline:
 
     def tick(self, now: int) -> None:
         """Let time pass (microseconds): release what was held too long, write the newest state."""
+        if self._held is not None:
+            return
         self._waiting.expire(now)
         self._latest = max(self._latest, now)
         if now >= self._state_due:
@@ -252,10 +370,15 @@ class Pipeline:
 
     def drain(self) -> None:
         """Derive everything still held and write the newest state; for a stop, after the last message."""
+        self.release()
         self.tick(1 << 62)
 
     def subscribed(self, connection_id: int, streams: Iterable[str], at: int) -> None:
         """The exchange acknowledged streams (microseconds): what was dark is no longer."""
+        if self._held is not None:
+            names = tuple(streams)
+            self._held.append(lambda: self.subscribed(connection_id, names, at))
+            return
         leg = self.legs.get(connection_id)
         if leg is not None:
             since = min(
@@ -270,6 +393,9 @@ class Pipeline:
         Unless the end was ``clean`` (the peer took part in it), the connection may have been dead since then without
         anybody noticing: what came on no other connection before that one was subscribed is a hole too.
         """
+        if self._held is not None:
+            self._held.append(lambda: self.closed(connection_id, clean=clean))
+            return
         leg = self.legs.pop(connection_id, None)
         for state in leg.streams.values() if leg is not None else ():
             assert leg is not None
@@ -312,17 +438,25 @@ class Pipeline:
         carriers = self._carriers.setdefault(key, {})
         if leg.connection_id not in carriers:
             carriers[leg.connection_id] = at
+            deriver = self._derivers.get(key)
+            if deriver is not None and deriver.known_by == "time":
+                self._standings.begin(deriver, at)
             self._tell_dark(key, self._dark.pop(key, at), at)
+            self._absent.discard(key)
 
     def _tell_dark(self, key: tuple[Market, str], since: int, until: int) -> None:
         """Record a stretch without a connection, where nothing in the stream's messages tells what is missing."""
         deriver = self._derivers.get(key)
-        if deriver is None or deriver.compiled.link is not None or deriver.compiled.candle is not None:
+        if deriver is None or deriver.known_by != "time":
             return
         if since < until:
-            self.counts.gaps_found += 1
-            self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
-            self._send("gaps", notices.dark_notice(deriver, since, until))
+            self._count_gap(deriver.stream)
+            cause = "restart" if key in self._absent else "disconnected"
+            self.gap(deriver, [notices.dark_notice(deriver, since, until, cause)])
+
+    def _count_gap(self, stream: Stream) -> None:
+        self.counts.gaps_found += 1
+        self._telemetry.metrics.gaps_total.labels(stream.market, stream.channel).inc()
 
     def _raw_prefix(
         self, market: Market, channel: str, stream: str, symbol: str | None, connection_id: int, kind: RawKind
@@ -379,19 +513,33 @@ class Pipeline:
 
     def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
         """Record a gap (:class:`bridge.core.derive.Outlets`)."""
-        self.counts.gaps_found += 1
-        self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
+        self._count_gap(deriver.stream)
         if self.gaps.found(deriver, missing, item) and self.on_gap is not None:
             self.on_gap(deriver.stream)
 
-    def gap(self, deriver: StreamDeriver, notice: Notice) -> None:
-        """Publish a gap record (:class:`bridge.core.gap_filling.GapOutlet`)."""
-        recovered = notice.record["recovered"]
+    def gap(self, deriver: StreamDeriver, told: Sequence[Notice]) -> None:
+        """Publish gap records (:class:`bridge.core.gap_filling.GapOutlet`).
+
+        Those that say what was recovered wait until that is acknowledged (where someone sees to it): a gap is not
+        filled before its events are there. Each later one waits behind them.
+        """
+        recovered = sum(notice.record["recovered"] for notice in told)
         if recovered:
             stream = deriver.stream
             self.counts.gap_events_recovered += recovered
             metric = self._telemetry.metrics.gap_events_recovered_total
             metric.labels(stream.market, stream.channel).inc(recovered)
+        for notice in told:
+            self._standings.note(deriver, notice)
+        if self.on_unsettled is not None and (recovered or self._unsettled):
+            self._unsettled += told
+            self.on_unsettled()
+            return
+        for notice in told:
+            self.tell(notice)
+
+    def tell(self, notice: Notice) -> None:
+        """Publish a gap record now; those of :meth:`unsettled` once what was queued before is acknowledged."""
         self._send("gaps", notice)
 
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
