@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from bridge.errors import BridgeError, DeliveryFailed, KafkaUnavailable, TopicMismatch
 from bridge.kafka import client as kafka_client
-from bridge.kafka.outbox import MAX_RECORD_BYTES, BatchFormat, Buffer, Identity, Outbox, SealedBatch
+from bridge.kafka.outbox import MAX_RECORD_BYTES, BatchFormat, Buffer, Buffered, Identity, Outbox, SealedBatch
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import Hooks
 from bridge.kafka.spooling import Port, Spooling
@@ -83,7 +83,7 @@ def _shown(code: int) -> str:
     return f"{_UNKNOWN_TO_AIOKAFKA.get(code) or for_code(code).__name__}, error {code}"
 
 
-class AiokafkaPublisher:
+class AiokafkaPublisher(Buffered):
     """Idempotent, ``acks=all``, in order. See :class:`~bridge.kafka.publisher.KafkaPublisher`."""
 
     def __init__(
@@ -127,25 +127,6 @@ class AiokafkaPublisher:
             self._spooling = Spooling(spool, self._outboxes, self._buffer, self._format, port)
 
     # The port.
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes queued and not yet acknowledged."""
-        return self._buffer.bytes
-
-    @property
-    def limit_bytes(self) -> int:
-        """Bytes from which on it is full."""
-        return self._buffer.limit_bytes
-
-    @property
-    def full(self) -> bool:
-        """Whether :attr:`buffered_bytes` reached the limit."""
-        return self._buffer.full
-
-    async def wait_below(self, fraction: float) -> None:
-        """Return once no more than ``fraction`` of the limit is queued."""
-        await self._buffer.wait_below(fraction)
 
     async def start(self, *, timeout: float = 10.0) -> None:
         """Connect within ``timeout`` seconds."""

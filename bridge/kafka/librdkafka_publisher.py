@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.structs import TopicPartition
 
-from bridge.errors import ConfigError, DeliveryFailed, KafkaUnavailable, TopicMismatch
+from bridge.errors import ConfigError, DeliveryFailed, KafkaUnavailable
 from bridge.kafka import client as kafka_client
-from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer
+from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer, Buffered
+from bridge.kafka.partition_counts import PartitionCounts
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import Hooks
-from bridge.kafka.topics import Cluster
 
 try:
     from confluent_kafka import KafkaError, KafkaException, Producer
@@ -45,7 +45,6 @@ _POLL_SECONDS = 0.01
 _REPLACE_SECONDS = 0.05
 _REPLACE_MAX_SECONDS = 2.0
 _DRAIN_SECONDS = 30.0
-_PATIENCE_SECONDS = 2.0
 _RECORD_OVERHEAD_BYTES = 64
 _WINDOW_MAX = 4096
 _WINDOW_PATIENCE = 30
@@ -158,7 +157,7 @@ def _size(record: _Queued) -> int:
     return len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES
 
 
-class LibrdkafkaPublisher:
+class LibrdkafkaPublisher(Buffered):
     """Idempotent, ``acks=all``, in order. See :class:`~bridge.kafka.publisher.KafkaPublisher`.
 
     Attributes:
@@ -171,7 +170,7 @@ class LibrdkafkaPublisher:
         self.generation = 0
         self._settings, self._hooks, self._name = settings, hooks or Hooks(), name
         self._buffer = Buffer(settings.buffer_bytes, self._hooks.on_full)
-        self._counts: dict[str, int] = {}
+        self._counts = PartitionCounts(settings)
         self._outboxes: dict[TopicPartition, _Outbox] = {}
         self._lanes: dict[tuple[str, bytes], _Outbox] = {}
         self._producer: Any = None
@@ -185,25 +184,6 @@ class LibrdkafkaPublisher:
 
     # The port.
 
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes queued and not yet acknowledged."""
-        return self._buffer.bytes
-
-    @property
-    def limit_bytes(self) -> int:
-        """Bytes from which on it is full."""
-        return self._buffer.limit_bytes
-
-    @property
-    def full(self) -> bool:
-        """Whether :attr:`buffered_bytes` reached the limit."""
-        return self._buffer.full
-
-    async def wait_below(self, fraction: float) -> None:
-        """Return once no more than ``fraction`` of the limit is queued."""
-        await self._buffer.wait_below(fraction)
-
     async def start(self, *, timeout: float = 10.0) -> None:
         """Connect within ``timeout`` seconds."""
         # librdkafka tells a wrong password or certificate only in its log, so aiokafka's client looks first.
@@ -216,37 +196,17 @@ class LibrdkafkaPublisher:
         """Learn the partitions of ``topics``, before the first :meth:`lane` into them."""
         if self._poller is None:
             raise KafkaUnavailable(f"{self._settings.bootstrap_servers}: not connected")
-        wanted = set(topics)
-        deadline = monotonic() + _PATIENCE_SECONDS
-        async with Cluster(self._settings) as cluster:
-            shapes = await cluster.shapes(wanted)
-            while wanted - shapes.keys() and monotonic() < deadline:
-                await asyncio.sleep(0.1)
-                shapes = await cluster.shapes(wanted)
-        missing = sorted(wanted - shapes.keys())
-        if missing:
-            text = "topics missing, or hidden from this user"
-            raise TopicMismatch(f"{text}: {', '.join(missing)}; `binance-bridge topics apply` creates them")
-        for topic, (found, _) in shapes.items():
-            seen = self._counts.setdefault(topic, found)
-            if seen != found:
-                raise TopicMismatch(
-                    f"topic {topic} has {found} partitions and had {seen} when first seen; "
-                    "keys stay where they were until a restart"
-                )
+        await self._counts.refresh(topics)
 
     def partitions(self, topic: str) -> int:
         """Return the number of partitions that :meth:`refresh` saw first."""
-        count = self._counts.get(topic)
-        if count is None:
-            raise TopicMismatch(f"topic {topic} was not looked up; call refresh() with it first")
-        return count
+        return self._counts[topic]
 
     def lane(self, topic: str, key: bytes) -> _Outbox:
         """Return the lane of ``key`` in ``topic``."""
         outbox = self._lanes.get((topic, key))
         if outbox is None:
-            place = TopicPartition(topic, partition_for(key, self.partitions(topic)))
+            place = TopicPartition(topic, partition_for(key, self._counts[topic]))
             outbox = self._outboxes.get(place)
             if outbox is None:
                 outbox = self._outboxes[place] = _Outbox(self, place)

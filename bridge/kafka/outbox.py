@@ -123,6 +123,31 @@ class Buffer:
             await waiter
 
 
+class Buffered:
+    """How full a publisher is: that part of the producer port which is the same for all."""
+
+    _buffer: Buffer
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes queued and not yet acknowledged; in a transaction, not yet committed."""
+        return self._buffer.bytes
+
+    @property
+    def limit_bytes(self) -> int:
+        """Bytes from which on it is full."""
+        return self._buffer.limit_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether :attr:`buffered_bytes` reached the limit."""
+        return self._buffer.full
+
+    async def wait_below(self, fraction: float) -> None:
+        """Return once no more than ``fraction`` of the limit is queued."""
+        await self._buffer.wait_below(fraction)
+
+
 class SealedBatch:
     """Records in Kafka's own bytes, ready to be sent and sent again.
 

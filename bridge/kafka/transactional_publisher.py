@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from bridge.errors import ConfigError, DeliveryFailed, KafkaUnavailable
 from bridge.kafka import client as kafka_client
-from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer
+from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer, Buffered
 from bridge.kafka.partition_counts import PartitionCounts
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import Hooks
@@ -190,7 +190,7 @@ class _Carrier:
         return closed
 
 
-class TransactionalPublisher:
+class TransactionalPublisher(Buffered):
     """Exactly once, in order, in transactions. See :class:`~bridge.kafka.publisher.KafkaPublisher`.
 
     Args:
@@ -248,25 +248,6 @@ class TransactionalPublisher:
         self._troubles: set[tuple[TroubleKind, str]] = set()
 
     # The port.
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes queued and not yet committed."""
-        return self._buffer.bytes
-
-    @property
-    def limit_bytes(self) -> int:
-        """Bytes from which on it is full."""
-        return self._buffer.limit_bytes
-
-    @property
-    def full(self) -> bool:
-        """Whether :attr:`buffered_bytes` reached the limit."""
-        return self._buffer.full
-
-    async def wait_below(self, fraction: float) -> None:
-        """Return once no more than ``fraction`` of the limit is queued."""
-        await self._buffer.wait_below(fraction)
 
     async def start(self, *, timeout: float = 10.0) -> None:
         """Connect and take the transactional id within ``timeout`` seconds.
