@@ -23,6 +23,7 @@ from bridge.simulator.accounts.futures_orders import (
     value_of,
 )
 from bridge.simulator.accounts.futures_requests import read_order
+from bridge.simulator.accounts.lookup import newest_named
 from bridge.simulator.accounts.matching import best_levels, reached, take
 from bridge.simulator.accounts.refusal import Refused, bad_symbol, no_order, unknown_order
 
@@ -154,15 +155,10 @@ class FuturesAccount:
         """
         if order_id is not None:
             order = self.orders.get(order_id)
-            order = None if order is None or order.symbol != symbol else order
-        else:
-            named = (
-                o for o in reversed(self.orders.values()) if o.symbol == symbol and o.client_id == client_id
-            )
-            order = next(named, None)
-        if order is None:
-            raise no_order()
-        return order
+            if order is None or order.symbol != symbol:
+                raise no_order()
+            return order
+        return newest_named(self.orders.values(), client_id, symbol)
 
     def by_client_id(self, client_id: str) -> Order:
         """Return the newest order of any contract with a client id.
@@ -170,10 +166,7 @@ class FuturesAccount:
         Raises:
             Refused: there is none.
         """
-        order = next((o for o in reversed(self.orders.values()) if o.client_id == client_id), None)
-        if order is None:
-            raise no_order()
-        return order
+        return newest_named(self.orders.values(), client_id)
 
     def find_algo(self, algo_id: int | None, client_id: str) -> AlgoOrder:
         """Return a conditional order by its id or its client id.

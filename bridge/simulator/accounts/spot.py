@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.simulator.accounts.amounts import ZERO, down, nearest, text
+from bridge.simulator.accounts.lookup import newest_named
 from bridge.simulator.accounts.matching import best_levels, reached, take
 from bridge.simulator.accounts.refusal import Refused, bad_symbol, no_order, unknown_order
 from bridge.simulator.accounts.spot_orders import (
@@ -126,14 +127,10 @@ class SpotAccount:
             order = self.orders.get((symbol, order_id))
             if order is not None and client_id and order.client_id != client_id:
                 raise Refused(-2039, "Client order ID is not correct for this order ID.")
-        else:
-            named = (
-                o for o in reversed(self.orders.values()) if o.symbol == symbol and o.client_id == client_id
-            )
-            order = next(named, None)
-        if order is None:
-            raise no_order()
-        return order
+            if order is None:
+                raise no_order()
+            return order
+        return newest_named(self.orders.values(), client_id, symbol)
 
     def by_client_id(self, client_id: str) -> Order:
         """Return the newest order of any symbol with a client id.
@@ -141,10 +138,7 @@ class SpotAccount:
         Raises:
             Refused: there is none.
         """
-        order = next((o for o in reversed(self.orders.values()) if o.client_id == client_id), None)
-        if order is None:
-            raise no_order()
-        return order
+        return newest_named(self.orders.values(), client_id)
 
     def row(self, uid: int, *, omit_zero: bool = False) -> Json:
         """Return the answer of ``GET /api/v3/account``."""
