@@ -212,7 +212,7 @@ class TransactionalProducer:
                 reason = error.args[0]
                 if not reason.retriable() or monotonic() > deadline or self.give_up.is_set():
                     raise KafkaUnavailable(self._not_taken(reason, timeout)) from None
-                self._producer.poll(_PAUSE_SECONDS)
+                sleep(_PAUSE_SECONDS)
             else:
                 return
 
@@ -365,7 +365,7 @@ class TransactionalProducer:
                 # librdkafka gives up a request to abort after three times, and then waits for its answer for ever.
                 if "EndTxn" in reason.str() or monotonic() > deadline:
                     raise _EndedError(f"no abort: {reason.str()}", fenced=False) from None
-                self._producer.poll(_PAUSE_SECONDS)
+                sleep(_PAUSE_SECONDS)  # and no poll(), which would raise here what the next call says as well
             else:
                 return
 

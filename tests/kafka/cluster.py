@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""Properties of a cluster in which everybody may do everything but what is :func:`denied`."""
 
 
 class Stored(NamedTuple):
@@ -113,3 +128,15 @@ async def recreate_topic(bootstrap: str, name: str, partitions: int) -> AsyncIte
         await until(gone)
     yield
     await create_topic(bootstrap, name, partitions)
+
+
+@contextmanager
+def denied(bootstrap: str, kind: ResourceType, name: str, operation: AclOperation) -> Iterator[None]:
+    """Within the block nobody may do ``operation``."""
+    rule = (kind, name, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    for future in client.create_acls([AclBinding(*rule)]).values():
+        future.result(60)
+    yield
+    for future in client.delete_acls([AclBindingFilter(*rule)]).values():
+        future.result(60)

@@ -6,25 +6,17 @@ import os
 import signal
 import sys
 import time
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
 from aiokafka.errors import KafkaError
-from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import ConfigError, SinkError, TopicMismatch
 from bridge.kafka.membership import Membership
 from bridge.kafka.settings import KafkaSettings
-from tests.kafka.cluster import admin, create_topic
+from tests.kafka.cluster import AUTHORIZER, admin, create_topic, denied
 
 pytestmark = pytest.mark.kafka
 
@@ -569,36 +561,21 @@ async def test_permission_denied_and_withdrawn(own_kafka, unique):
     """A user who may not join is told so; one whose permission is withdrawn loses its shards until it is back."""
     cluster = await asyncio.to_thread(
         own_kafka,
-        properties={
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "allow.everyone.if.no.acl.found": "true",
-        },
+        properties=AUTHORIZER,
     )
     await create_topic(cluster.bootstrap_servers, unique, 4)
     members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
-    with denied(cluster.bootstrap_servers, unique):
+    with denied(cluster.bootstrap_servers, ResourceType.GROUP, unique, AclOperation.READ):
         owner = await members.join("a")
         with pytest.raises(SinkError, match=f"may not join the consumer group {unique}; allow it Read"):
             await asyncio.wait_for(members.running[owner], PATIENCE)
     members = Members(members.settings, unique, 4)
     owner = await members.join("a", session=SHORT)
     await owner.until(lambda owner: owner.shards)
-    with denied(cluster.bootstrap_servers, unique):
+    with denied(cluster.bootstrap_servers, ResourceType.GROUP, unique, AclOperation.READ):
         await owner.until(lambda owner: owner.calls == ["assigned", "lost"])
     await owner.until(lambda owner: owner.calls == ["assigned", "lost", "assigned"])
     await members.end()
-
-
-@contextmanager
-def denied(servers, group):
-    """Nobody may read ``group`` in here."""
-    rule = (ResourceType.GROUP, group, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", AclOperation.READ)
-    client = AdminClient({"bootstrap.servers": servers})
-    for future in client.create_acls([AclBinding(*rule, AclPermissionType.DENY)]).values():
-        future.result(PATIENCE)
-    yield
-    for future in client.delete_acls([AclBindingFilter(*rule, AclPermissionType.DENY)]).values():
-        future.result(PATIENCE)
 
 
 @pytest.mark.faults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
@@ -14,13 +15,22 @@ from uuid import uuid4
 
 import pytest
 import uvloop
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import DeliveryFailed, KafkaUnavailable, TopicMismatch
 from bridge.kafka.publisher import Hooks, create_publisher
 from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.transactional_publisher import TransactionalPublisher, TransactionHooks
 from bridge.model import Header
-from tests.kafka.cluster import admin, create_topic, extend_topic, read_all, recreate_topic
+from tests.kafka.cluster import (
+    AUTHORIZER,
+    admin,
+    create_topic,
+    denied,
+    extend_topic,
+    read_all,
+    recreate_topic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -463,6 +473,53 @@ async def test_a_killed_leader(own_kafka, resending_client, unique):
         await asyncio.to_thread(broker.restart, 2)
         await numbers.keep_on(1)
         assert await publisher.flush(120) == 0
+        await numbers.check(broker.bootstrap_servers)
+
+
+@pytest.mark.faults
+async def test_a_full_disk(own_kafka, resending_client, unique):
+    """A leader that can write no more ends, and the next one gets everything: none lost, none twice."""
+    broker = own_kafka(3)
+    await create_topic(broker.bootstrap_servers, unique, 6, 3)
+    options = {"request_timeout_ms": 3000}
+    async with running(resending_client, broker.bootstrap_servers, unique, **options) as (publisher, _):
+        numbers = Numbers(publisher, unique)
+        await numbers.keep_on(0.5)
+        full = broker.pids[1]
+        # To the broker a file that may not grow and a disk without room are the same IOException.
+        _, most = resource.prlimit(full, resource.RLIMIT_FSIZE)
+        resource.prlimit(full, resource.RLIMIT_FSIZE, (0, most))
+        async with asyncio.timeout(180):
+            while full in broker.pids:
+                await numbers.keep_on(0.2)
+        await numbers.keep_on(1)
+        assert await publisher.flush(120) == 0
+        await numbers.check(broker.bootstrap_servers)
+        await asyncio.to_thread(broker.restart, 2)  # with room again
+        await numbers.keep_on(0.5)
+        assert await publisher.flush(120) == 0
+        await numbers.check(broker.bootstrap_servers)
+
+
+@pytest.mark.faults
+async def test_permission_withdrawn(own_kafka, client, unique):
+    """Without the right to write a topic its records are held, the trouble named; with it they are all there."""
+    broker = await asyncio.to_thread(own_kafka, properties=AUTHORIZER)
+    await create_topic(broker.bootstrap_servers, unique, 3)
+    async with running(client, broker.bootstrap_servers, unique) as (publisher, heard):
+        numbers = Numbers(publisher, unique)
+        numbers.append(10)
+        await publisher.settle()
+        with denied(broker.bootstrap_servers, ResourceType.TOPIC, unique, AclOperation.WRITE):
+            numbers.append(10)
+            await heard.until(
+                lambda: ("authorization", unique) in {trouble[:2] for trouble in heard.troubles}
+            )
+            assert publisher.undelivered() == [(unique, 10 * len(KEYS))]
+        async with asyncio.timeout(180):
+            await publisher.settle()
+        await heard.until(lambda: "recovered" in heard.kinds())
+        assert not heard.poison
         await numbers.check(broker.bootstrap_servers)
 
 
