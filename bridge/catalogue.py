@@ -143,7 +143,9 @@ class Catalogue:
         """
         match = _CHOICE.fullmatch(text)
         if match is None:
-            raise ConfigError(f"{text!r} is not a channel; expected such as trade, kline_1m or depth@100ms")
+            near = difflib.get_close_matches(text.lower(), self.names(market), 1)
+            hint = f"did you mean {near[0]!r}?" if near else "expected such as trade, kline_1m or depth@100ms"
+            raise ConfigError(f"{text!r} is not a channel; {hint}")
         name, option, at = match["name"], match["option"] or "", match["at"].split("@")[1:]
         on = self.on_market(market, name)
         all_markets = "arr" in at or on.stream is None
@@ -170,7 +172,7 @@ class Catalogue:
         if on.option is None and option:
             raise ConfigError(f"{name} takes no option on {market}; remove _{option}")
         if on.option is not None and option not in on.option.values:
-            found = f"has no {on.option.name} {option!r}" if option else f"wants a {on.option.name}"
+            found = f"has no {on.option.name} {option!r}" if option else f"wants its {on.option.name}"
             example = f"{name}_{on.option.values[0]}"
             raise ConfigError(f"{name} {found}; there are {', '.join(on.option.values)} (such as {example})")
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from bridge import config_sources, config_values
 from bridge.config_problems import Problem, Problems, shown, told
 from bridge.config_values import (
+    DIGITS,
     SYMBOLS,
     UPPER_CASE,
     BootstrapServers,
@@ -229,7 +230,7 @@ class Books(Section):
 
     enabled: bool = True
     """Keep books and publish their snapshots; otherwise changes alone are published."""
-    depth: Literal[100, 500, 1000, 5000] = 1000
+    depth: Annotated[Literal[100, 500, 1000, 5000], DIGITS] = 1000
     """Levels a side to ask for; what it costs grows with it. Futures give 1000 at most."""
     weight_share: Annotated[float, Field(ge=0.01, le=0.6)] = 0.5
     """Share of the exchange's request weight per minute that may be spent on snapshots."""

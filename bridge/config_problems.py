@@ -182,6 +182,15 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from keys(section, f"{prefix}{name}.")
 
 
+def sections(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the path of every section, those within sections too: ``endpoints``, ``endpoints.spot``."""
+    for name, field in model.model_fields.items():
+        section = section_of(field.annotation)
+        if section is not None:
+            yield prefix + name
+            yield from sections(section, f"{prefix}{name}.")
+
+
 def section_of(annotation: object) -> type[BaseModel] | None:
     """Return the model of a section, or None for a plain key or a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -35,10 +35,10 @@ _INTRODUCTION = f"""\
 # Configuration
 
 One YAML file, given with `--config` or `BRIDGE_CONFIG`. Every key can also be set by an environment variable:
-`{PREFIX}<KEY>`, or `{PREFIX}<SECTION>__<KEY>` inside a section, with lists as YAML or JSON; a variable wins
-over the file, and an empty one counts as not set. Unknown keys and variables are errors. `environment` may
-come from the file, `{PREFIX}ENVIRONMENT`, `--environment` or `{ENVIRONMENT_VARIABLE}`; where several say it,
-they must agree.
+`{PREFIX}<KEY>`, or `{PREFIX}<SECTION>__<KEY>` inside a section, with lists and whole sections as YAML or
+JSON; a variable wins over the file, an empty one counts as not set, and `null` is nothing. Unknown keys and
+variables are errors. `environment` may come from the file, `{PREFIX}ENVIRONMENT`, `--environment` or
+`{ENVIRONMENT_VARIABLE}`; where several say it, they must agree.
 
 `binance-bridge config check` checks a file without connecting, `config show` prints the settings in force
 with secrets masked, `config schema` prints a JSON schema. An example is `examples/bridge.yaml`.

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 from pydantic_settings import EnvSettingsSource
+from pydantic_settings.sources.types import EnvNoneType
 
-from bridge.config_problems import Problem, keys, nearest, section_of, shown
+from bridge.config_problems import Problem, keys, nearest, section_of, sections, shown
 from bridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or ""
     if "'\\t'" in problem:
         return f"{place}found a tab; indent with spaces"
+    context = getattr(error, "context", None) or ""
+    if "single document" in context:
+        return f"{place}found a second document; keep one, without a line of --- between"
+    if "alias" in context or "anchor" in context:
+        return f"{place}found * or & that names nothing; put a value that begins with * or & in quotes"
     if isinstance(error, yaml.composer.ComposerError):
         return f"{place}found * or & that names nothing; put a value that begins with * or & in quotes"
     if isinstance(error, yaml.constructor.ConstructorError):
@@ -87,9 +93,11 @@ class _Variables(EnvSettingsSource):
     """pydantic-settings' reading of ``BRIDGE_…`` variables, from a given mapping, and YAML for lists."""
 
     def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        super().__init__(model)
+        super().__init__(model, env_parse_none_str="null")
         self.env_vars = {
-            name.lower(): value for name, value in environ.items() if value and name.startswith(PREFIX)
+            name.lower(): EnvNoneType(value) if value == "null" else value
+            for name, value in environ.items()
+            if value and name.startswith(PREFIX)
         }
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: object) -> object:  # noqa: ARG002
@@ -103,9 +111,12 @@ class _Variables(EnvSettingsSource):
 
 def variables(model: type[BaseSettings], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variable that sets each key, for those that are set."""
-    known = {**dict.fromkeys(model.model_fields, ""), **dict.fromkeys(keys(model), "")}
-    names = {key: PREFIX + key.replace(".", "__").upper() for key in known}
+    names = {key: _variable(key) for key in (*sections(model), *keys(model))}
     return {key: name for key, name in names.items() if environ.get(name)}
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.replace(".", "__").upper()
 
 
 def _unknown_variables(model: type[BaseSettings], environ: Mapping[str, str]) -> list[Problem]:
@@ -114,12 +125,12 @@ def _unknown_variables(model: type[BaseSettings], environ: Mapping[str, str]) ->
     Kubernetes puts its own into each pod for a service called ``bridge`` (``BRIDGE_SERVICE_HOST``,
     ``BRIDGE_PORT=tcp://…``), so a name without ``__`` is only refused where it is nearly a key.
     """
-    known = {PREFIX + key.replace(".", "__").upper() for key in keys(model)}
-    sections = {PREFIX + name.upper() for name in model.model_fields}
+    known = {_variable(key) for key in keys(model)}
+    whole = {_variable(section) for section in sections(model)}
     single = {name.replace("__", "_"): name for name in known if "__" in name}
     problems = []
     for name, value in sorted(environ.items()):
-        if not name.startswith(PREFIX) or name in known | sections or value.startswith("tcp://"):
+        if not name.startswith(PREFIX) or name in known | whole or value.startswith("tcp://"):
             continue
         if "__" in name:
             problems.append(Problem(name, f"is not a known variable{nearest(name, known)}"))

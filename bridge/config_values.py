@@ -21,6 +21,11 @@ def _not_boolean(value: object) -> object:
     return refuse(value, "a whole number") if isinstance(value, bool) else value
 
 
+def _digits(value: object) -> object:
+    """Variables and quotes make text of a number."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
 def pattern(expression: str, expected: str) -> AfterValidator:
     """Text that matches ``expression`` as a whole."""
 
@@ -177,6 +182,8 @@ _stream_url = _url_check("ws", "wss")
 
 Whole: TypeAlias = Annotated[int, BeforeValidator(_not_boolean)]
 """A whole number; ``true`` is none."""
+DIGITS = BeforeValidator(_digits)
+"""For a choice of whole numbers."""
 UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 Replicas: TypeAlias = Annotated[Whole, AfterValidator(_replicas)]
 ReadableFile: TypeAlias = Annotated[Path, AfterValidator(_readable)]

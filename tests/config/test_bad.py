@@ -58,6 +58,12 @@ CASES = [
     Bad("key twice", GOOD + "shards: 1\nshards: 2\n", ("line 6: shards: is given twice", "keep one")),
     Bad("key twice in a section", kafka("linger_ms: 1, linger_ms: 2"), ("linger_ms: is given twice",)),
     Bad("secret that begins with *", kafka(f"sasl_password: *{SECRET}"), ("line 2", "in quotes")),
+    Bad(
+        "a star that is not in quotes",
+        subscribed("{market: spot, symbols: *, channels: [trade]}"),
+        ("line 3, column", "begins with *", "in quotes"),
+    ),
+    Bad("two documents", GOOD + "---\nshards: 2\n", ("line 5", "a second document; keep one")),
     Bad("secret that begins with !", f"kafka:\n  sasl_password: !{SECRET}\n", ("line 2", "in quotes")),
     # Missing.
     Bad("empty file", "", ("environment: is missing", "BINANCE_PRO_ENV", "kafka: is missing")),
@@ -346,7 +352,7 @@ CASES = [
     ),
     Bad("no channel at all", on_spot("Trade!"), ("[0].channels[0]: ", "is not a channel")),
     Bad("interval", on_spot("kline_7m"), ("[0].channels[0]: kline has no interval '7m'; there are ", "1m")),
-    Bad("interval missing", on_spot("kline"), ("[0].channels[0]: kline wants a interval",)),
+    Bad("interval missing", on_spot("kline"), ("[0].channels[0]: kline wants its interval",)),
     Bad("levels", on_spot("partial-depth_7"), ("[0].channels[0]: ", "5, 10, 20")),
     Bad("window", on_spot("rolling-ticker_2h"), ("[0].channels[0]: ", "1h, 4h, 1d")),
     Bad(

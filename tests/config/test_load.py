@@ -17,6 +17,7 @@ from bridge.config import (
     spool_settings,
     unsupported,
 )
+from bridge.config_problems import keys
 from bridge.errors import ConfigError
 
 # Section 7 of the contract with the outside, word for word.
@@ -138,6 +139,49 @@ def test_variables_alone_are_enough() -> None:
     assert settings.topics.retention_days.raw == 3
     assert settings.endpoints.spot.stream == "ws://localhost:1"
     assert settings.log.level == "DEBUG"
+
+
+def test_every_key_has_its_variable() -> None:
+    """Whatever the default of a key, the variable that says the same as text is taken."""
+    needed = {"BRIDGE_ENVIRONMENT": "prod", "BRIDGE_KAFKA__BOOTSTRAP_SERVERS": "a:1"}
+    plain = load(None, needed | {"BRIDGE_INSTANCE": "one"})
+    for key in keys(Settings):
+        value: object = plain
+        for part in key.split("."):
+            value = getattr(value, part)
+        said = "[]" if value == () else str(value)
+        if value is None or key in {"subscriptions", "instance"}:
+            continue
+        name = f"BRIDGE_{key.replace('.', '__').upper()}"
+        assert load(None, needed | {"BRIDGE_INSTANCE": "one", name: said}) == plain, name
+
+
+def test_a_number_of_a_choice_may_come_as_text() -> None:
+    """What a variable says of a choice of numbers counts as the number."""
+    environ = {"BRIDGE_ENVIRONMENT": "prod", "BRIDGE_KAFKA__BOOTSTRAP_SERVERS": "a:1"}
+    assert load(None, environ | {"BRIDGE_BOOKS__DEPTH": "500"}).books.depth == 500
+
+
+def test_a_variable_may_hold_a_section_within_a_section() -> None:
+    """The key of a section may itself be a section, given as JSON or YAML."""
+    settings = load(
+        None,
+        {
+            "BRIDGE_ENVIRONMENT": "prod",
+            "BRIDGE_KAFKA__BOOTSTRAP_SERVERS": "a:1",
+            "BRIDGE_ENDPOINTS__SPOT": '{"stream": "ws://localhost:1", "rest": "http://localhost:2"}',
+            "BRIDGE_TOPICS__RETENTION_DAYS": "{raw: 3}",
+        },
+    )
+    assert settings.endpoints.spot.stream == "ws://localhost:1"
+    assert settings.endpoints.spot.rest == "http://localhost:2"
+    assert settings.topics.retention_days.raw == 3
+
+
+def test_a_variable_may_say_null(tmp_path: Path) -> None:
+    """``null`` in a variable is nothing, as it is in the file, and wins over what the file says."""
+    file = written(tmp_path, SMALL | {"schema_registry": {"url": "https://registry:8081"}})
+    assert load(file, {"BRIDGE_SCHEMA_REGISTRY__URL": "null"}).schema_registry.url is None
 
 
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
