@@ -1,10 +1,11 @@
 """``binance-bridge demo``: what ``make demo`` runs."""
 
 import asyncio
-import signal
 from typing import Annotated
 
 import typer
+
+from bridge.cli import stopping
 
 
 def demo(
@@ -28,9 +29,9 @@ def demo(
 
     async def main() -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stopping.on_stop(stop.set)
         await show(seconds, stop, live=live)
 
     logs.configure("WARNING", "text")
     run_loop(main())
+    stopping.ended()

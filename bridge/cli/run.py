@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING
 
+from bridge.cli import stopping
 from bridge.cli.options import ConfigOption, EnvironmentOption, settings_from
 
 if TYPE_CHECKING:
@@ -26,15 +26,14 @@ def run(*, config: ConfigOption = None, environment: EnvironmentOption = None) -
     settings = settings_from(config, environment)
     logs.configure(settings.log.level, settings.log.format)
     run_loop(_serve(settings))
+    stopping.ended()
 
 
 async def _serve(settings: Settings) -> None:
     from bridge.app import Bridge
 
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stopping.on_stop(stop.set)
     await Bridge(settings).run(stop)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 from pathlib import Path  # noqa: TC003 - typer evaluates the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from bridge.cli import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ def simulate(
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(settings))
+    stopping.ended()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -93,8 +95,7 @@ async def _run(settings: SimulatorSettings) -> None:
     except OSError as error:
         raise ConfigError(f"the simulator cannot start: {error}") from error
     running = asyncio.ensure_future(simulator.wait())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    stopping.on_stop(running.cancel)
     print(json.dumps(simulator.endpoints), flush=True)
     try:
         await running

@@ -38,6 +38,18 @@ def test_it_serves_until_told_to_stop(tmp_path: Path, number: signal.Signals) ->
     assert truth.is_file()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_more_signals_change_nothing(number: signal.Signals) -> None:
+    """Signals that come while it stops, to the very end of the process, leave its exit status 0."""
+    with subprocess.Popen(_command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        json.loads(process.stdout.readline())
+        while process.poll() is None:
+            process.send_signal(number)
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
