@@ -94,6 +94,11 @@ class Bridge:
             if settings.books.enabled
             else None,
         )
+        self.telemetry.metrics.expect(
+            (part.market, self.catalogue.parse_channel(part.market, text).channel)
+            for part in settings.subscriptions
+            for text in part.channels
+        )
         self.pipeline.on_contract_info = self._contract_changed
         self.lifecycle = LifecycleWriter(
             schema.structure("lifecycle"), self.names.of("lifecycle"), settings.instance, settings.environment,

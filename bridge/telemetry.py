@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from bridge import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from bridge.model import Market
 
@@ -207,6 +207,37 @@ class Metrics:
         )
         self.build_info = gauge("build_info", "Always 1; the labels tell the version.", "version")
         self.build_info.labels(__version__).set(1)
+
+    def expect(self, channels: Iterable[tuple[Market, str]]) -> None:
+        """Begin at 0 what counts the happenings of these channels and of their markets.
+
+        A series that appears with its first happening hides that one from ``rate`` and ``increase``, and an alert
+        can't tell nothing happened from nothing asked.
+        """
+        wanted = set(channels)
+        for labels in wanted:
+            for metric in (
+                self.messages_received_total,
+                self.message_bytes_total,
+                self.dead_letters_total,
+                self.gaps_total,
+                self.gap_events_recovered_total,
+            ):
+                metric.labels(*labels)
+        for market in {market for market, _ in wanted}:
+            for one in (
+                self.connections_open,
+                self.connection_first_update_seconds,
+                self.reconnects_total,
+                self.requests_resolved_total,
+                self.requests_rejected_total,
+                self.book_resyncs_total,
+                self.books_synced,
+                self.event_lag_seconds,
+            ):
+                one.labels(market)
+        for outcome in ("committed", "aborted"):
+            self.transactions_total.labels(outcome)
 
     def count(self, event: Lifecycle) -> None:
         """Count a lifecycle event where a metric of the contract counts it."""

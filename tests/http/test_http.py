@@ -90,6 +90,26 @@ async def test_metrics_are_prometheus_text(client: aiohttp.ClientSession, subjec
     assert samples["binance_bridge_build_info", None] == 1.0
 
 
+async def test_what_is_expected_is_counted_from_0(client: aiohttp.ClientSession, subject: Subject) -> None:
+    """Every counter of the contract has its series for the channels that are subscribed before anything happens."""
+    subject.telemetry.metrics.expect([("spot", "trade"), ("usdm", "depth")])
+    async with client.get("/metrics") as answer:
+        text = await answer.text()
+    samples = {
+        (sample.name.removeprefix("binance_bridge_"), *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    for name in ("messages_received", "message_bytes", "dead_letters", "gaps", "gap_events_recovered"):
+        assert samples[f"{name}_total", "spot", "trade"] == 0
+        assert samples[f"{name}_total", "depth", "usdm"] == 0
+    for name in ("reconnects", "requests_resolved", "requests_rejected", "book_resyncs"):
+        assert samples[f"{name}_total", "spot"] == samples[f"{name}_total", "usdm"] == 0
+    assert samples["connections_open", "usdm"] == samples["books_synced", "usdm"] == 0
+    assert samples["transactions_total", "committed"] == samples["transactions_total", "aborted"] == 0
+    assert ("gaps_total", "depth", "spot") not in samples
+
+
 async def test_metrics_speak_openmetrics_when_asked(client: aiohttp.ClientSession) -> None:
     """A scraper that prefers OpenMetrics gets it."""
     async with client.get("/metrics", headers={"Accept": "application/openmetrics-text"}) as answer:
