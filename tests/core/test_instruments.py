@@ -77,6 +77,7 @@ def test_instrument_is_as_ccxt_has_it(market: Market, wanted: dict[str, Any]) ->
     assert found.symbol == wanted["symbol"]
     assert {k: found.record[k] for k in expected} == expected
     assert set(found.record) - set(expected) == {"index", "status", "contractType", "pair"}
+    assert found.record["index"] is (False if market == "spot" else None)
 
 
 @pytest.mark.parametrize(
