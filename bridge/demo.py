@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -95,7 +96,8 @@ class Consumer:
 def _line(structure: str, record: Record) -> str:
     values: dict[str, Any] = {name: getattr(record, name, None) for name in _COLUMNS[structure]}
     shown = "  ".join(f"{name} {_short(value)}" for name, value in values.items() if value is not None)
-    return f"{structure:<11} {getattr(record, 'symbol', ''):<22} {shown}"
+    symbol: str = getattr(record, "symbol", "")
+    return f"{structure:<11} {symbol}{' ' * (22 - cell_len(symbol))} {shown}"
 
 
 _COLUMNS = {

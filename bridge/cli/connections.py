@@ -52,7 +52,7 @@ def connections(
             "age",
             "messages",
             "streams",
-            "live",
+            "with data",
             "carries",
         )
         print_table(columns, [_row(connection) for connection in found])

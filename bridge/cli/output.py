@@ -38,6 +38,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     console.print(table)
 
 
+def padded(text: str, columns: int) -> str:
+    """Return the text with spaces behind it to so many columns of a terminal, where Chinese signs take two each."""
+    from rich.cells import cell_len
+
+    return text + " " * (columns - cell_len(text))
+
+
+def cut(text: str, columns: int) -> str:
+    """Return as much of the text as so many columns of a terminal hold."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= columns else set_cell_size(text, columns).rstrip()
+
+
 def number(value: object) -> str:
     """Return a cell's text: ``12,345``, ``0.3``, or the text itself."""
     if isinstance(value, bool):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.cli.options import ConfigOption, EnvironmentOption, settings_from
+from bridge.cli.output import cut, padded
 from bridge.cli.record_lines import summary
 from bridge.config import kafka_settings
 from bridge.errors import DecodeError, UsageError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 10.0
 _WHOLE_NAME_PARTS = 3
+_KEY_COLUMNS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +219,10 @@ def _line(fetched: Fetched, record: Record | None, problem: str | None, asked: _
         return jsonlines.line(_as_json(fetched, record, problem)).encode()
     what = problem if record is None else summary(record)
     topic = ".".join(fetched.topic.split(".")[2:])
-    text = f"{as_text(fetched.timestamp * 1000)} {topic:18} {_text(fetched.key) or '-':14} {what}"
+    key = padded(_text(fetched.key) or "-", _KEY_COLUMNS)
+    text = f"{as_text(fetched.timestamp * 1000)} {topic:18} {key} {what}"
     if sys.stdout.isatty():
-        text = text[: shutil.get_terminal_size().columns]
+        text = cut(text, shutil.get_terminal_size().columns)
     return text.encode()
 
 
