@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from html import escape
 from importlib.resources import files
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bridge.status import LifecycleStatus, StatusReport
+    from bridge.status import BookStatus, LifecycleStatus, StatusReport
 
 _TEMPLATE = files("bridge").joinpath("status_page.html").read_text(encoding="utf-8")
 _LOUD = ("rejected", "stale", "silent", "retrying", "failed", "expired", "resync")
@@ -73,9 +74,21 @@ def _figures(report: StatusReport) -> str:
             f"{gaps['found']:,} found, {gaps['recovered']:,} events recovered",
             bad=gaps["open"] > 0,
         ),
+        *_books(report["books"]),
         _figure("Dead letters", f"{report['dead_letters']:,}", "records", bad=report["dead_letters"] > 0),
     ]
     return f'<dl class="figures">{"".join(cards)}</dl>'
+
+
+def _books(books: BookStatus) -> list[str]:
+    """Return the figure of the order books, where any are kept."""
+    if not books["kept"]:
+        return []
+    seconds = math.ceil(books["estimate_seconds"])
+    waiting = f", {books['waiting']:,} wait" if books["waiting"] else ""
+    note = f"in sync{waiting}{f' about {duration(seconds)}' if waiting and seconds else ''}"
+    bad = books["synced"] < books["kept"]
+    return [_figure("Order books", f"{books['synced']:,} of {books['kept']:,}", note, bad=bad)]
 
 
 def _figure(name: str, value: str, note: str, *, bad: bool = False) -> str:

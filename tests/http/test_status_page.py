@@ -51,9 +51,16 @@ def test_the_page_shows_the_report() -> None:
     for text in (
         "testnet", "bridge-0", "version 0.1.0", "up 1 d 2 h", "Ready", "3,121.4", "48,123,456", "308 of 310",
         "binance.testnet.unified.trade", "1,234,567", "12.3 ms", "p99 –", "1.0 MiB", "7 found",
-        "connection.retrying", "reason='lost'", "312",
+        "connection.retrying", "reason='lost'", "312", "371 of 400", "29 wait about 13 s",
     ):  # fmt: skip
         assert text in shown, text
+
+
+def test_a_bridge_without_books_says_nothing_of_them() -> None:
+    """Where no depth is subscribed there is no figure of order books."""
+    books = {"kept": 0, "synced": 0, "waiting": 0, "estimate_seconds": 0.0}
+    assert "Order books" not in render(status_report() | {"books": books})
+    assert "Order books" in render(status_report())
 
 
 def test_a_bridge_that_is_not_ready_says_why() -> None:
