@@ -18,7 +18,15 @@ from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
 from bridge.core.compile import UNDECODABLE
 from bridge.core.conversions import micros
-from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
+from bridge.core.derive import (
+    Failure,
+    Item,
+    StreamDeriver,
+    Waiting,
+    Writer,
+    event_milliseconds,
+    record_milliseconds,
+)
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
@@ -148,9 +156,8 @@ class Pipeline:
             self._schemas["market"], before, table, self._writer, server_time, received_at, number
         ):
             lane = self.lane("market", record.key, "api")
-            lane.append(
-                server_time // 1000 or received_at // 1000, record.key, record.value, self._writer.headers
-            )
+            at = record_milliseconds(server_time // 1000 or None, received_at)
+            lane.append(at, record.key, record.value, self._writer.headers)
         if before is None or before.by_id != table.by_id:
             self.instruments[market] = table
             for (on, _), deriver in self._derivers.items():
@@ -234,7 +241,7 @@ class Pipeline:
                 route.lane.append(received_at // 1000, route.key, value)
             else:
                 value = raw_value(route.prefix, stamp, micros(event_time), payload)  # type: ignore[arg-type]
-                route.lane.append(event_ms, route.key, value)
+                route.lane.append(record_milliseconds(event_ms, received_at), route.key, value)
             self._count(route.channel, payload)
             deriver.take(Item(message, payload, received_at, event_ms, leg.connection_id, number, stamp))
             if deriver.deadline is not None or waiting.deadline is not None:
@@ -252,7 +259,8 @@ class Pipeline:
 
     def drain(self) -> None:
         """Derive everything still held and write the newest state; for a stop, after the last message."""
-        self.tick(1 << 62)
+        self._waiting.expire(1 << 62)
+        self._write_state()
 
     def subscribed(self, connection_id: int, streams: Iterable[str], at: int) -> None:
         """The exchange acknowledged streams (microseconds): what was dark is no longer."""
@@ -431,10 +439,10 @@ class Pipeline:
         )
 
     def poisoned(self, topic: str, key: bytes, value: bytes, timestamp_ms: int, error: str) -> None:
-        """Record a record that Kafka refused for good."""
+        """Record a record that Kafka refused for good; at a time of our own, for its own may be the reason."""
         if topic != self._names.of("dead-letter"):
             letter = notices.dead_letter(
-                key=key, at=timestamp_ms * 1000, reason="publish", error=error, topic=topic,
+                key=key, at=self._latest or timestamp_ms * 1000, reason="publish", error=error, topic=topic,
                 epoch=self._writer.epoch, payload=value,
             )  # fmt: skip
             self._tell_dead_letter(letter)

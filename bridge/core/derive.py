@@ -36,6 +36,11 @@ LATEST_TIME = 1 << 52
 """Times of the exchange beyond it (year 2112 in microseconds) are not believed."""
 
 
+MOST_AHEAD_MS = 3_000_000
+"""How far ahead of its receipt an event's time may lie to be its records' time. Kafka refuses a record that is an hour
+ahead of the broker's clock (``message.timestamp.after.max.ms``); ten minutes are for clocks that differ."""
+
+
 class Item(msgspec.Struct, gc=False):
     """A decoded message on its way.
 
@@ -117,6 +122,15 @@ def event_milliseconds(time: int | None) -> int | None:
     if time is None or not 0 < time < LATEST_TIME:
         return None
     return micros(time) // 1000
+
+
+def record_milliseconds(event_ms: int | None, received_at: int) -> int:
+    """Return the Kafka time of an event's records: its own, or that of receipt (microseconds) where it has none.
+
+    Or where its own lies so far ahead that Kafka would refuse the record, and with it what it holds.
+    """
+    received = received_at // 1000
+    return received if event_ms is None or event_ms > received + MOST_AHEAD_MS else event_ms
 
 
 class StreamDeriver:
@@ -247,10 +261,8 @@ class StreamDeriver:
             message, binding.prefixes, item.stamp, binding.instrument, self._constants
         )
         for index, time, value in records:
-            at = event_milliseconds(time)
-            binding.lanes[index].append(
-                item.received_at // 1000 if at is None else at, binding.key, value, writer.headers
-            )
+            at = record_milliseconds(event_milliseconds(time), item.received_at)
+            binding.lanes[index].append(at, binding.key, value, writer.headers)
         return bool(records)
 
     def recovery(self, gap: str) -> Callable[[Item], bool]:
@@ -316,7 +328,7 @@ class StreamDeriver:
             self.compiled.event_time(item.message),
             getattr(item.message, "f_T", None),
         )
-        at = item.received_at // 1000 if item.event_ms is None else item.event_ms
+        at = record_milliseconds(item.event_ms, item.received_at)
         binding.lanes[0].append(
             at, binding.key, b"".join((schema.header, head, item.stamp, body)), self.writer.headers
         )

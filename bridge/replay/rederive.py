@@ -8,7 +8,15 @@ from bridge import __version__
 from bridge.core import notices
 from bridge.core.book_sync import book_of, depth_request
 from bridge.core.compile import UNDECODABLE
-from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
+from bridge.core.derive import (
+    Failure,
+    Item,
+    StreamDeriver,
+    Waiting,
+    Writer,
+    event_milliseconds,
+    record_milliseconds,
+)
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import InstrumentHistory, Instruments
 from bridge.core.market_records import market_records
@@ -141,7 +149,7 @@ class Rederiver:
                 self._schemas["market"], before, answer.table, writer, answer.server_time, answer.received_at,
                 answer.number,
             ):  # fmt: skip
-                time = answer.server_time // 1000 or answer.received_at // 1000
+                time = record_milliseconds(answer.server_time // 1000 or None, answer.received_at)
                 lane = self.lane("market", record.key, "api")
                 lane.append(time, record.key, record.value, self._headers)
             before = answer.table

@@ -555,6 +555,28 @@ def test_times_that_cannot_be_are_not_believed() -> None:
     assert {r["eventTime"] for r in bench.records("raw", "spot", "mini-ticker")} == {None}
 
 
+def test_record_of_a_time_that_kafka_refuses_is_stamped_with_its_receipt() -> None:
+    """Kafka takes no record an hour ahead of its clock: the event keeps its time, its records get the receipt's."""
+    bench = Bench("spot", ["mini-ticker"])
+    now = NOW // 1000
+    soon, ahead = now + 1_800_000, now + 3_600_000
+    bench.pipe.receive(bench.leg(), NOW, [_mini(soon), _mini(ahead)])
+    for topic in (("raw", "spot", "mini-ticker"), ("unified", "ticker")):
+        assert [k.timestamp_ms for k in bench.kept(*topic)] == [soon, now]
+        times = [r["eventTime"].timestamp() * 1000 for r in bench.records(*topic)]
+        assert times == [soon, ahead]
+
+
+def test_instruments_of_an_exchange_whose_clock_is_ahead_are_published() -> None:
+    """Their records, too, have the time of receipt where Kafka would refuse the exchange's."""
+    bench = Bench("spot", ["trade"])
+    answer = bench.exchange_info() | {"serverTime": NOW // 1000 + 3_600_000}
+    answer["symbols"][0]["status"] = "HALT"
+    bench.info(answer)
+    [changed] = bench.kept("unified", "market")
+    assert changed.timestamp_ms == NOW // 1000
+
+
 def test_record_that_kafka_refused_is_a_dead_letter_once() -> None:
     """But a refused dead letter is not written again for ever."""
     bench = Bench("spot", ["trade"])
@@ -563,6 +585,21 @@ def test_record_that_kafka_refused_is_a_dead_letter_once() -> None:
     [letter] = bench.records("dead-letter")
     wanted = {"reason": "publish", "topic": "binance.prod.unified.trade", "payload": b"\xc3\x01value"}
     assert wanted.items() <= letter.items()
+
+
+def test_dead_letter_of_a_record_does_not_share_its_time() -> None:
+    """What Kafka refused for its time would be refused again as a dead letter, and nothing would tell of it."""
+    bench = Bench("spot", ["trade"])
+    bench.pipe.tick(NOW)
+    ahead = NOW // 1000 + 86_400_000
+    bench.pipe.poisoned(
+        "binance.prod.unified.trade", b"BTC/USDT", b"\xc3\x01value", ahead, "InvalidTimestamp"
+    )
+    bench.pipe.drain()
+    bench.pipe.poisoned(
+        "binance.prod.unified.trade", b"BTC/USDT", b"\xc3\x01value", ahead, "InvalidTimestamp"
+    )
+    assert [letter.timestamp_ms for letter in bench.kept("dead-letter")] == [NOW // 1000] * 2
 
 
 def test_streams_know_how_many_frames_they_had() -> None:
