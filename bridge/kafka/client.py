@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
+    IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
@@ -165,6 +166,7 @@ def _reason(error: BaseException, settings: KafkaSettings, timeout: float) -> st
         (TimeoutError, f"no answer within {timeout:g} s"),
         (SaslAuthenticationFailed, f"{login} refused; see kafka.sasl_username and kafka.sasl_password"),
         (UnsupportedSaslMechanismError, f"it does not know kafka.sasl_mechanism {settings.sasl_mechanism}"),
+        (IllegalSaslStateError, "it asks for no login; is kafka.security_protocol the one of this port?"),
         (ConnectionResetError, "it closed the connection; is kafka.security_protocol the one of this port?"),
     )
     if isinstance(error, KafkaConnectionError) and error.__cause__ is not None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
+from pydantic import SecretStr
 
 from bridge.errors import KafkaUnavailable, TopicMismatch
 from bridge.kafka.partitioner import partition_for
@@ -165,6 +167,18 @@ async def test_a_missing_topic_is_named(settings, unique):
     with pytest.raises(TopicMismatch, match=f"{unique}/7"):
         async with PartitionReader(settings, [TopicPartition(unique, 7)]):
             pass
+
+
+async def test_a_broker_that_asks_for_no_login(settings):
+    """A login where the port takes none is an error in words, without the password."""
+    login = replace(
+        settings, security_protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", sasl_username="u",
+        sasl_password=SecretStr("hunter2"),
+    )  # fmt: skip
+    with pytest.raises(KafkaUnavailable, match=r"asks for no login; is kafka\.security_protocol") as caught:
+        async with PartitionReader(login, [TopicPartition("t", 0)]):
+            pass
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_no_broker(unused_port):
