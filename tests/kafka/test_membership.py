@@ -559,10 +559,7 @@ async def test_brokers_out_of_reach_for_longer_than_the_session(own_kafka, uniqu
 
 async def test_permission_denied_and_withdrawn(own_kafka, unique):
     """A user who may not join is told so; one whose permission is withdrawn loses its shards until it is back."""
-    cluster = await asyncio.to_thread(
-        own_kafka,
-        properties=AUTHORIZER,
-    )
+    cluster = await asyncio.to_thread(own_kafka, properties=AUTHORIZER)
     await create_topic(cluster.bootstrap_servers, unique, 4)
     members = Members(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers), unique, 4)
     with denied(cluster.bootstrap_servers, ResourceType.GROUP, unique, AclOperation.READ):
@@ -606,8 +603,8 @@ async def until_moved(cluster, group, *, from_node):
     """Return the coordinator of ``group`` once it is another than ``from_node``."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            with suppress(KafkaError):
-                async with admin(cluster.bootstrap_servers) as client:
+            with suppress(KafkaError, TimeoutError):  # it may ask the very node
+                async with admin(cluster.bootstrap_servers, request_timeout_ms=3000) as client:
                     found = await client.find_coordinator(group)
                 if found != from_node:
                     return found
