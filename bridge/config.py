@@ -129,6 +129,10 @@ class Subscription(Section):
         names: dict[object, str] = {}
         for index, symbol in enumerate(self.symbols):
             yield from _repeated(names, config_values.plain_symbol(symbol), symbol, f"symbols[{index}]")
+            pair, contract, _ = symbol.partition(":")
+            if contract and self.market == "spot":
+                text = f"found {shown(symbol)}, a contract; expected {pair}, or market usdm or coinm"
+                yield Problem(f"symbols[{index}]", text)
         choices: dict[object, str] = {}
         needy = None
         for index, channel in enumerate(self.channels):

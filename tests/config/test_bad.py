@@ -344,6 +344,11 @@ CASES = [
         subscribed("{market: spot, symbols: [BTCUSDT], quote: [USDT], channels: [trade]}"),
         ("[0].quote: is set, but symbols is a list",),
     ),
+    Bad(
+        "a contract on spot",
+        subscribed('{market: spot, symbols: [ETHUSDT, "BTC/USDT:USDT"], channels: [trade]}'),
+        ('subscriptions[0].symbols[1]: found "BTC/USDT:USDT", a contract', "expected BTC/USDT", "usdm"),
+    ),
     Bad("unknown channel", on_spot("trades"), ("subscriptions[0].channels[0]: ", "'trade'?")),
     Bad(
         "channel of another market",
