@@ -91,12 +91,13 @@ class HttpEndpoint:
             await web.TCPSite(runner, self.host, self.port).start()
         except OSError as error:
             await runner.cleanup()
-            reason = (error.strerror or str(error)).lower()
+            reason = (error.strerror or str(error)).lower().rpartition(": ")[2]
             raise ConfigError(
                 f"http: cannot listen on {self.host}:{self.port}, {reason}; set http.host and http.port"
             ) from None
         self._runner = runner
         self.port = int(runner.addresses[0][1])
+        log.info("status page: %s", self.url)
 
     async def stop(self) -> None:
         """Stop listening and end open requests. Does nothing when not started."""

@@ -74,6 +74,15 @@ async def test_port_0_takes_a_free_one(endpoint: HttpEndpoint) -> None:
     assert endpoint.url == f"http://127.0.0.1:{endpoint.port}"
 
 
+async def test_the_log_says_where_the_status_page_is(
+    subject: Subject, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever starts a bridge need not look the address up, which with port 0 could not be."""
+    with caplog.at_level(logging.INFO, "bridge"):
+        async with subject.endpoint() as listening:
+            assert f"status page: {listening.url}" in caplog.text
+
+
 async def test_metrics_are_prometheus_text(client: aiohttp.ClientSession, subject: Subject) -> None:
     """``/metrics`` serves the registry in the text format, values current."""
     subject.telemetry.emit(Lifecycle(event="connection.started", connection_id=1, market="spot"))
@@ -190,7 +199,7 @@ async def test_a_port_in_use_is_named(endpoint: HttpEndpoint, subject: Subject) 
     """A port that is taken is an error that names the address and the keys to change."""
     with pytest.raises(ConfigError) as caught:
         await subject.endpoint(endpoint.port).start()
-    assert f"cannot listen on 127.0.0.1:{endpoint.port}, " in str(caught.value)
+    assert f"cannot listen on 127.0.0.1:{endpoint.port}, address already in use; " in str(caught.value)
     assert "set http.host and http.port" in str(caught.value)
 
 
