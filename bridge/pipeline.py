@@ -105,6 +105,7 @@ class Pipeline:
         self._hold = hold_ms * 1000
         self._state_interval = state_interval_ms * 1000
         self._snapshot_interval = None if snapshot_interval_ms is None else snapshot_interval_ms * 1000
+        self._state_channels = catalogue.topics.state
         self._state: dict[str, dict[bytes, tuple[int, bytes]]] = {s: {} for s in catalogue.topics.state}
         self._state_due = 0
         self._derivers: dict[tuple[Market, str], StreamDeriver] = {}
@@ -379,11 +380,11 @@ class Pipeline:
 
     # Outlets
 
-    def lane(self, structure: str, key: bytes, channel: str) -> Lane:  # noqa: ARG002 - for other outlets
+    def lane(self, structure: str, key: bytes, channel: str) -> Lane:
         """Return the lane of a key into a unified topic (:class:`bridge.core.derive.Outlets`)."""
         lane = self._publisher.lane(self._names.unified(structure), key)
-        newest = self._state.get(structure)
-        return lane if newest is None else StateLane(lane, newest)
+        kept = channel in self._state_channels.get(structure, ())
+        return StateLane(lane, self._state[structure]) if kept else lane
 
     def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
         """Record a gap (:class:`bridge.core.derive.Outlets`)."""

@@ -35,6 +35,7 @@ def topic_specs(catalogue: Catalogue, settings: Settings, names: TopicNames | No
 def _needed(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield family and name parts of each topic; repeats are fine."""
     structures: dict[str, None] = {"market": None}
+    kept = {"market"}
     for subscription in settings.subscriptions:
         market: Market = subscription.market
         yield "raw.api", ("raw", market, "api")
@@ -42,10 +43,12 @@ def _needed(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tup
         for text in subscription.channels:
             channel = catalogue.parse_channel(market, text).channel
             yield "raw", ("raw", market, channel)
-            structures |= dict.fromkeys(catalogue.channel(market, channel).structures)
+            made = catalogue.channel(market, channel).structures
+            structures |= dict.fromkeys(made)
+            kept |= {one for one in made if channel in catalogue.topics.state.get(one, ())}
     for structure in structures:
         yield "unified", ("unified", structure)
-        if structure in catalogue.topics.state:
+        if structure in kept:
             yield "state", ("state", structure)
     for family in (
         "lifecycle", "gaps", "coverage", "dead-letter", "control.shards", "control.signals", "control.checkpoints",

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from bridge import contracts, reference
 from bridge.catalogue import Catalogue, TopicNames, catalogue, select
+from bridge.config import load
 from bridge.core.declaration import Backfill, Channel, OnMarket, Record, Sequence, Topic
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.errors import ConfigError, ContractError
 from bridge.model import MARKETS, Market
 from bridge.schema import schemas
+from bridge.topics import topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,6 +279,13 @@ def test_topic_families_keep_what_the_contract_says() -> None:
     compacted = {n for n, f in families.items() if f.config["cleanup.policy"] == "compact"}
     assert compacted == {"state", "coverage", "control.checkpoints"}
     assert set(catalogue().topics.state) <= {s for s in schemas() if schemas()[s].unified}
+    for structure, channels in catalogue().topics.state.items():
+        for channel in set(channels) - {"api"}:
+            assert any(
+                structure in compiled.structures
+                for (_, name), compiled in catalogue().channels.items()
+                if name == channel
+            ), channel
 
 
 def _changed(
@@ -379,3 +388,18 @@ def test_every_key_of_the_declarations_is_explained(type_: type) -> None:
         assert f"`{key}`" in page, key
     for rule in get_args(Sequence.__annotations__["rule"]):
         assert f"`{rule}`" in page, rule
+
+
+@pytest.mark.parametrize(
+    ("channel", "kept"), [("ticker", True), ("mini-ticker", True), ("rolling-ticker_1h", False)]
+)
+def test_a_state_topic_is_for_channels_that_write_it(channel: str, kept: bool) -> None:
+    """What no enabled channel would write to is not created."""
+    environ = {
+        "BRIDGE_ENVIRONMENT": "testnet",
+        "BRIDGE_KAFKA__BOOTSTRAP_SERVERS": "a:1",
+        "BRIDGE_SUBSCRIPTIONS": f"[{{market: spot, symbols: '*', channels: [{channel}]}}]",
+    }
+    names = {spec.name for spec in topic_specs(catalogue(), load(None, environ))}
+    assert "binance.testnet.unified.ticker" in names
+    assert ("binance.testnet.state.ticker" in names) == kept

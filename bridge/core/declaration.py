@@ -156,4 +156,4 @@ class Topics(Declared, frozen=True):
     """``topics/topics.yaml``."""
 
     families: dict[str, Topic]
-    state: tuple[str, ...]
+    state: dict[str, tuple[str, ...]]

@@ -495,6 +495,19 @@ def test_state_has_the_newest_value_of_each_key() -> None:
     assert len(bench.kept("state", "ticker")) == 3
 
 
+def test_state_is_of_one_window() -> None:
+    """A ticker of the last four hours never stands for the day's, which has the same key."""
+    bench = Bench("spot", ["mini-ticker", "rolling-ticker_4h"])
+    rolling = json.loads(_mini(2000))["data"] | {
+        "e": "4hTicker", "p": "0", "P": "0", "w": "1", "O": 0, "C": 2000, "F": 1, "L": 1, "n": 1,
+    }  # fmt: skip
+    frame = json.dumps({"stream": "btcusdt@ticker_4h", "data": rolling}, separators=(",", ":")).encode()
+    bench.pipe.receive(bench.leg(), NOW, [_mini(1000), frame])
+    bench.pipe.drain()
+    assert [r["window"] for r in bench.records("unified", "ticker")] == ["24h", "4h"]
+    assert [r["window"] for r in bench.records("state", "ticker")] == ["24h"]
+
+
 def test_refresh_publishes_what_changed_and_is_used_at_once() -> None:
     """A renamed or new instrument counts from the next message on; an unchanged table publishes nothing."""
     bench = Bench("spot", ["mini-ticker@arr", "trade"])
