@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from bridge.core.keep_alive import KeepAlive, Pace
 from bridge.core.liveness import MARKET_MOVED, Ask, Deaf, Liveness, Marker, Silent
 from bridge.core.spread import Method, batches, control_frame
 
@@ -211,28 +212,6 @@ def read_control(payload: bytes) -> Answer | Refusal | Shutdown | None:
     return Answer(message.id) if message.id is not None else None
 
 
-class Pace:
-    """At most ``per_second`` frames in any second, evenly spaced: the server's window is not ours."""
-
-    __slots__ = ("_per_second", "_sent")
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._sent: deque[float] = deque(maxlen=per_second)
-
-    def wait(self, now: float) -> float:
-        """Return how long the next frame has to wait."""
-        if not self._sent:
-            return 0.0
-        spaced = self._sent[-1] + 1.0 / self._per_second - now
-        full = self._sent[0] + 1.0 - now if len(self._sent) == self._per_second else 0.0
-        return max(0.0, spaced, full)
-
-    def spend(self, now: float) -> None:
-        """Count a frame that leaves now."""
-        self._sent.append(now)
-
-
 @dataclass(slots=True, eq=False)
 class _Request:
     method: Method
@@ -276,9 +255,7 @@ class Session:
         self._next_id = 1
         self._answered: list[str] = []
         self._opened_at = 0.0
-        self._active_at = 0.0
-        self._pinged_at = 0.0  # when our last ping left
-        self._awaiting_pong = False
+        self._life = KeepAlive(settings.ping_seconds, settings.pong_seconds)
         self._closing: str | None = None
 
     # What the shell asks.
@@ -308,14 +285,14 @@ class Session:
         """The handshake is done: subscribe to everything added so far."""
         if not self._move(Trigger.OPENED):
             return []
-        self._opened_at = self._active_at = self._pinged_at = now
+        self._opened_at = now
+        self._life.opened(now)
         effects = self._ask("SUBSCRIBE", self.streams)
         return effects + self._pump(now)
 
     def active(self, now: float) -> None:
         """Anything at all came from the peer."""
-        self._active_at = now
-        self._awaiting_pong = False
+        self._life.active(now)
 
     def pinged(self, now: float) -> None:
         """The peer pinged and the shell answered."""
@@ -489,21 +466,19 @@ class Session:
 
     def _stale(self, now: float) -> list[Effect]:
         """End a connection whose peer is gone: nothing at all came since our last ping."""
-        if not self._awaiting_pong or now - self._pinged_at < self._settings.pong_seconds:
+        if not self._life.gone(now):
             return []
-        return self._gone(f"no frame, ping or pong for {now - self._active_at:.1f} s")
+        return self._gone(f"no frame, ping or pong for {self._life.quiet(now):.1f} s")
 
     def _gone(self, reason: str) -> list[Effect]:
         told = Tell("connection.stale", tuple(self.streams), None, reason)
         return [told, *self.close(_ABNORMAL, reason, abort=True)]
 
     def _keep_alive(self, now: float) -> list[Effect]:
-        due = not self._awaiting_pong and now - self._pinged_at >= self._settings.ping_seconds
-        if not due or self._pace.wait(now) > 0:
+        if not self._life.due(now) or self._pace.wait(now) > 0:
             return []
         self._pace.spend(now)
-        self._pinged_at = now
-        self._awaiting_pong = True
+        self._life.pinged(now)
         return [Ping()]
 
     def _overdue(self, now: float) -> list[Effect]:
@@ -523,7 +498,7 @@ class Session:
 
     def _look(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        quiet = now - self._active_at
+        quiet = self._life.quiet(now)
         for finding in self._liveness.tick(now):
             match finding:
                 case Silent(_, _, proof) if (
