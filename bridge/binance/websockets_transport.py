@@ -9,7 +9,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.frames import Opcode
 
-from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable
+from bridge.binance.transport import ABNORMAL, USER_AGENT, OpenFailed, hush, refused, unreachable
+from bridge.core.backoff import Failure
 from bridge.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -124,8 +125,12 @@ async def open_websockets(
         connection = await connecting
     except InvalidStatus as error:
         raise refused(error.response.status_code, error.response.headers.get("Retry-After")) from None
-    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, EOFError) as error:
+    except InvalidURI:
+        connection = None  # the error would repeat the URL, which may hold a listen key
+    except (OSError, TimeoutError, InvalidHandshake, EOFError) as error:
         raise unreachable(error) from error
+    if connection is None:
+        raise OpenFailed("connecting failed: the URL can't be used", Failure())
     if not isinstance(connection, _Connection):  # create_connection above makes it one
         raise TypeError(type(connection).__name__)
     return WebSocketsTransport(connection, inbox)

@@ -19,6 +19,8 @@ class PrivateSettings:
         probe_seconds: time between two questions whether our subscriptions still stand: the exchange does not always
             tell what it drops.
         keep_alive_seconds: time between two extensions of a listen key; it lives for 60 minutes.
+        reconcile_after_seconds: time between the opening of a stream and the first question to REST, whose tables of
+            orders and trades may lag behind the stream.
         clock_seconds: age at which the offset of the exchange's clock is measured anew.
         clock_samples: questions for one measurement; the quickest answer counts.
         page: rows asked for at once; the exchange gives 1000 at most.
@@ -34,6 +36,8 @@ class PrivateSettings:
 
     probe_seconds: float = 60.0
     keep_alive_seconds: float = 1_800.0
+
+    reconcile_after_seconds: float = 1.0
 
     clock_seconds: float = 900.0
     clock_samples: int = 3

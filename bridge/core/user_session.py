@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from bridge.core.keep_alive import KeepAlive, Pace
+from bridge.core.refusals import ALREADY_SUBSCRIBED, BAD_TIME
 from bridge.core.session import TRANSITIONS, Close, Ping, Rotate, Send, State, Tell, Trigger
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ class Refused(NamedTuple):
     message: str
 
 
+class OffClock(NamedTuple):
+    """The exchange finds the time of the account's login wrong: measure its clock anew, then call ``login``. Once."""
+
+    account: str
+
+
 class Expired(NamedTuple):
     """The account's events come no longer, though the connection may stay open."""
 
@@ -73,7 +80,7 @@ class Expired(NamedTuple):
     reason: str
 
 
-UserEffect = Send | SendSigned | Ping | Close | Tell | Rotate | Entered | Refused | Expired
+UserEffect = Send | SendSigned | Ping | Close | Tell | Rotate | Entered | Refused | OffClock | Expired
 
 
 class UserEvent(NamedTuple):
@@ -146,6 +153,7 @@ def read_message(payload: bytes) -> UserEvent | Reply | None:
 
 class _Step(Enum):
     WAITING = auto()
+    HELD = auto()  # until the exchange's clock was measured anew
     LOGGING_ON = auto()
     SUBSCRIBING = auto()
     IN = auto()
@@ -158,6 +166,7 @@ class _Login:
     entry: Entry
     step: _Step = _Step.WAITING
     subscription: int | None = None
+    off_clock: bool = False
 
 
 class UserSession:
@@ -201,6 +210,11 @@ class UserSession:
     def carrying(self) -> bool:
         """Whether events may come: open and not closing."""
         return self.state in _CARRYING
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Every account it was asked to carry."""
+        return tuple(self._logins)
 
     @property
     def entered(self) -> tuple[str, ...]:
@@ -255,13 +269,18 @@ class UserSession:
         self.active(now)
         self._pace.spend(now)
 
-    def login(self, now: float, account: str) -> list[UserEffect]:
-        """Try once more to let in an account that is out."""
-        one = self._logins.get(account)
-        if one is None or one.step is not _Step.OUT or one.entry == "url":
+    def login(self, now: float, account: str, entry: Entry) -> list[UserEffect]:
+        """Let in an account that is out or held, or was not among the first ones. Without effect on any other."""
+        one = self._logins.setdefault(account, _Login(account, entry, _Step.OUT))
+        if one.step not in (_Step.OUT, _Step.HELD) or one.entry == "url":
             return []
+        one.off_clock = one.step is _Step.HELD
         one.step = _Step.WAITING
         return self._pump(now)
+
+    def expire(self, account: str, reason: str) -> list[UserEffect]:
+        """Note that an account's events come no longer, as is known from elsewhere."""
+        return self._out(account, reason) if self.carrying else []
 
     def message(self, now: float, message: UserEvent | Reply | None) -> list[UserEffect]:
         """Take a message, as :func:`read_message` read it."""
@@ -369,8 +388,7 @@ class UserSession:
     def _answered(self, now: float, one: _Login, reply: Reply) -> list[UserEffect]:
         self._asked = None
         if reply.code is not None or reply.status != 200:
-            one.step = _Step.OUT
-            return [Refused(one.account, reply.code, reply.message), *self._pump(now)]
+            return self._turned_away(now, one, reply)
         if one.step is _Step.LOGGING_ON:
             one.step = _Step.SUBSCRIBING
             self._asked, self._asked_id = one, self._number(now)
@@ -382,6 +400,17 @@ class UserSession:
             return [Refused(one.account, None, "the answer to subscribing has no subscriptionId")]
         one.step = _Step.IN
         return [Entered(one.account), *self._pump(now)]
+
+    def _turned_away(self, now: float, one: _Login, reply: Reply) -> list[UserEffect]:
+        if (
+            reply.code == ALREADY_SUBSCRIBED
+        ):  # what we believe and what the exchange believes differ: begin anew
+            return self.close(_RECONNECT, f"{one.account} is subscribed already")
+        if reply.code == BAD_TIME and not one.off_clock:
+            one.step = _Step.HELD
+            return [OffClock(one.account), *self._pump(now)]
+        one.step = _Step.OUT
+        return [Refused(one.account, reply.code, reply.message), *self._pump(now)]
 
     def _probe(self, now: float) -> list[UserEffect]:
         """Ask whether our subscriptions stand. A session whose key was deleted hears of it with its next request."""
