@@ -32,7 +32,7 @@ async def test_futures_are_listened_to_by_listen_key(market):
     async with rig() as found:
         worker = await found.started(market=market)
         found.place("first", market=market)
-        await until(lambda: found.inbox.kinds())
+        await until(found.inbox.kinds)
         assert found.inbox.kinds()[0] == "ORDER_TRADE_UPDATE"
         (view,) = worker.connections()
         assert view.url.endswith("/private/ws/<listen key>" if market == "usdm" else "/ws/<listen key>")
