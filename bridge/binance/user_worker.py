@@ -171,6 +171,8 @@ class UserWorker:
         if tasks:
             await asyncio.wait(tasks)
         await self._close_all(_NORMAL, "the bridge stops")
+        for connection in list(self._connections):
+            self._gone(connection)
 
     async def pause(self, reason: str) -> None:
         """Close the connection and open none until :meth:`resume`; its end tells ``reason``."""

@@ -360,11 +360,11 @@ class UserSession:
 
     def _pump(self, now: float) -> list[UserEffect]:
         """Let the next account in, once the one before is."""
-        if self._asked is not None or self._probe_id or not self.carrying or self._pace.wait(now) > 0:
-            return []
         waiting = next((one for one in self._logins.values() if one.step is _Step.WAITING), None)
         if waiting is None:
             return self._settle()
+        if self._asked is not None or self._probe_id or not self.carrying or self._pace.wait(now) > 0:
+            return []
         number = self._number(now)
         self._asked, self._asked_id = waiting, number
         if waiting.entry == "logon":

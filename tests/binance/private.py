@@ -131,15 +131,14 @@ class Inbox:
     def reconciled(self, account, market, connection_id, at, *, complete):
         self.calls.append(("reconciled", account, connection_id, complete))
 
+    def messages(self):
+        """Return the messages of streams so far."""
+        return [one for one in self.calls if hasattr(one, "sequence")]
+
     def events(self, account="main"):
         """Return the account's events so far, without their wrapper."""
-        told = [json.loads(one.payload) for one in self.calls if hasattr(one, "sequence")]
-        mine = [one for one in self.calls if hasattr(one, "sequence")]
-        return [
-            payload.get("event", payload)
-            for one, payload in zip(mine, told, strict=True)
-            if one.account == account
-        ]
+        payloads = [json.loads(one.payload) for one in self.messages() if one.account == account]
+        return [payload.get("event", payload) for payload in payloads]
 
     def kinds(self, account="main"):
         """Return the types of the account's events so far."""
@@ -221,9 +220,21 @@ class Rig:
         """Do a fault at once."""
         return self.simulator.inject({"fault": fault, **more})
 
-    def sessions(self):
-        """Return the WebSocket API connections of the simulator."""
-        return self.simulator.state()["ws_api"]
+    def cut(self):
+        """Reset every connection there is, whoever is on it."""
+        for session in list(self.simulator._streams.sessions.values()):
+            session.abort()
+        for client in list(self.simulator._hub.clients.values()):
+            client.abort()
+
+    def open_connections(self):
+        """Return how many connections the simulator has open."""
+        state = self.simulator.state()
+        return len(state["sessions"]) + len(state["connections"])
+
+    def told(self, outcome):
+        """Return the events of authentication with that outcome."""
+        return self.story.told(f"authentication.{outcome}")
 
 
 @contextlib.asynccontextmanager
