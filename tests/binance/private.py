@@ -196,7 +196,7 @@ class Rig:
     def play(self, do, **step):
         """Take a step of a script at once."""
         (taken,) = self.simulator.play({"do": do, **step})["taken"]
-        assert "code" not in taken, taken
+        assert "refused" not in taken, taken
         return taken
 
     def place(self, client_id, *, account="main", market="spot", quantity="0.1", **more):
