@@ -149,7 +149,9 @@ async def test_breaks_that_follow_each_other_hide_nothing(market):
             found.rest.hosts[market] = replace(reachable, rest="http://127.0.0.1:9")
         found.cut()
         found.place("first-hole", market=market)
-        found.play("fill", market=market, order="first-hole")  # not open any more: only its number tells of it
+        found.play(
+            "fill", market=market, order="first-hole"
+        )  # not open any more: only its number tells of it
         await until(lambda: len(found.told("succeeded")) == 2)
         found.place("on-the-stream", market=market)
         found.play("fill", market=market, order="on-the-stream")
