@@ -22,6 +22,7 @@ from bridge.core.user_session import (
     Expired,
     OffClock,
     Refused,
+    Reply,
     SendSigned,
     UserEvent,
     read_message,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from bridge.binance.transport import Open
     from bridge.core.connection_settings import ConnectionSettings
-    from bridge.core.user_session import Entry, Reply, UserEffect, UserSession
+    from bridge.core.user_session import Entry, UserEffect, UserSession
     from bridge.model import Market
     from bridge.telemetry import LifecycleEvent, Telemetry
 
@@ -231,19 +232,25 @@ class UserConnection:
     def _hand_on(
         self, message: UserEvent | Reply | None, sequence: int, received_at: int, payload: bytes
     ) -> None:
-        """Hand an event to the inbox. What can't be read is the only account's, where there is only one."""
-        accounts = self._session.accounts
-        if isinstance(message, UserEvent):
-            account, plain = self._session.account_of(message), message.kind != LISTEN_KEY_EXPIRED
-        else:
-            account, plain = accounts[0] if message is None and len(accounts) == 1 else None, False
-        if account is None or not self._session.carrying:
+        """Hand an event to the inbox. What is nobody's is the only account's, where there is only one."""
+        if isinstance(message, Reply) or not self._session.carrying:
             return
+        account = None if message is None else self._session.account_of(message)
+        if account is None:
+            account = self._only
+        if account is None:
+            return
+        plain = message is not None and message.kind != LISTEN_KEY_EXPIRED
         if self._way.listen_key is not None and not plain:
             secret = self._way.listen_key.get_secret_value().encode()
             payload = payload.replace(secret, b"*" * len(secret))
         told = UserMessage(account, self.market, self.connection_id, sequence, received_at, payload)
         self._receive(told, account in self._session.entered)
+
+    @property
+    def _only(self) -> str | None:
+        accounts = self._session.accounts
+        return accounts[0] if len(accounts) == 1 else None
 
     def _do(self, effects: Iterable[UserEffect]) -> None:
         for effect in effects:
@@ -284,6 +291,6 @@ class UserConnection:
                 reason=reason,
                 messages=self._messages,
                 last_sequence=self._messages - 1 if self._messages else None,
-                account=accounts[0] if len(accounts) == 1 else None,
+                account=self._only,
             )
         )

@@ -117,6 +117,8 @@ class _Inquiry:
             rows = [] if body is None else _read(body, list[OrderRow], f"{prefix}/v1/allOrders")
             self._progress.know(row.symbol for row in rows)
         yield from self._by_symbol(f"{prefix}/v1/allOrders", f"{prefix}/v1/userTrades", ())
+        if prefix == "/fapi":
+            yield from self._algos(f"{prefix}/v1/allAlgoOrders")
 
     def _changed(self, account: AccountRow) -> set[str]:
         """Return the assets whose whole balance is not what was known; none where nothing was."""
@@ -181,6 +183,13 @@ class _Inquiry:
             known = self._before.symbols.get(symbol, SymbolProgress())
             yield from self._orders(orders, symbol, known.order_id)
             yield from self._trades(trades, symbol, known.trade_id)
+
+    def _algos(self, path: str) -> Steps:
+        """Ask for the newest conditional orders of each symbol, also those that came and went meanwhile."""
+        for symbol in sorted(self._progress.symbols):
+            body = yield Question(path, {"symbol": symbol, "limit": self._page}, optional=True)
+            for row in [] if body is None else _read(body, list[AlgoRow], path):
+                self._progress.algo(row.symbol, row.algoId, row.algoStatus)
 
     def _orders(self, path: str, symbol: str, newest: int | None) -> Steps:
         """Ask from the newest known order on (it may have changed), or for the newest where none is known."""

@@ -119,8 +119,8 @@ _SPOT = {
 _FUTURES = {
     "ping": 1, "time": 1, "exchangeInfo": 1, "trades": 5, "historicalTrades": 200, "aggTrades": 20,
     "openInterest": 1, "fundingRate": 1, "fundingInfo": 1, "constituents": 2, "indexInfo": 1, "rpiDepth": 20,
-    "account": 5, "balance": 5, "positionRisk": 5, "order": 1, "algoOrder": 1, "allOrders": 5, "userTrades": 5,
-    "income": 30, "listenKey": 1,
+    "account": 5, "balance": 5, "positionRisk": 5, "order": 1, "algoOrder": 1, "allAlgoOrders": 5, "allOrders": 5,
+    "userTrades": 5, "income": 30, "listenKey": 1,
 }  # fmt: skip
 #: With a symbol (or pair), and without.
 _SPOT_BY_SYMBOL = {

@@ -34,6 +34,7 @@ ENDPOINTS = [
     ("usdm", "/fapi/v1/openAlgoOrders", {}),
     ("usdm", "/fapi/v1/allOrders", {"limit": 1000}),
     ("usdm", "/fapi/v1/userTrades", {"symbol": "BTCUSDT"}),
+    ("usdm", "/fapi/v1/allAlgoOrders", {"symbol": "BTCUSDT", "limit": 1000}),
     ("usdm", "/fapi/v1/income", {"limit": 1000, "page": 1}),
     ("coinm", "/dapi/v1/account", {}),
     ("coinm", "/dapi/v1/balance", {}),

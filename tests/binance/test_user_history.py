@@ -174,3 +174,25 @@ async def test_accounts_that_share_a_connection_are_each_whole():
         for account, client_id in (("main", "mine"), ("other", "theirs")):
             orders = json.loads(found.inbox.answers("openOrders", account)[-1].payload)
             assert [one["clientOrderId"] for one in orders] == [client_id]
+
+
+async def test_conditional_orders_that_come_and_go_are_told():
+    """They have a list of their own: one was cancelled and one came and went while nobody listened."""
+    conditional = {"market": "usdm", "algoType": "CONDITIONAL", "symbol": "BTCUSDT", "side": "SELL"}
+    terms = {"type": "STOP_MARKET", "quantity": "0.1", "triggerPrice": "60000"}
+    async with rig() as found:
+        await found.started(market="usdm")
+        found.play("place-algo", **conditional, **terms, clientAlgoId="old")
+        await until(lambda: "ALGO_UPDATE" in found.inbox.kinds())
+        found.cut()
+        found.play("cancel-algo", market="usdm", order="old")
+        found.play("place-algo", **conditional, **terms, clientAlgoId="between")
+        found.play("cancel-algo", market="usdm", order="between")
+        await until(lambda: found.inbox.completed() == 2)
+        (gone,) = found.inbox.answers("algoOrder")
+        assert json.loads(gone.payload)["clientAlgoId"] == "old"
+        newest = json.loads(found.inbox.answers("allAlgoOrders")[-1].payload)
+        assert {one["clientAlgoId"]: one["algoStatus"] for one in newest} == {
+            "old": "CANCELED",
+            "between": "CANCELED",
+        }

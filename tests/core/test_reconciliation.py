@@ -41,6 +41,7 @@ class Exchange:
             "positionRisk": lambda: self.positions,
             "openOrders": lambda: [one for one in mine if one["status"] == "NEW"],
             "openAlgoOrders": lambda: [one for one in self.algos if one["algoStatus"] == "NEW"],
+            "allAlgoOrders": lambda: [one for one in self.algos if one["symbol"] == params["symbol"]],
             "order": lambda: next(one for one in mine if one["orderId"] == params["orderId"]),
             "algoOrder": lambda: next(one for one in self.algos if one["algoId"] == params["algoId"]),
             "allOrders": lambda: page(mine, "orderId", params.get("orderId"), params["limit"]),
@@ -240,6 +241,7 @@ def test_conditional_orders_that_are_gone_are_asked_for():
     before = AccountProgress(open_algos={OrderId("A", 1), OrderId("A", 2)})
     progress = exchange.reconcile(before, "usdm")
     assert ("/fapi/v1/algoOrder", {"algoId": 1}) in exchange.asked
+    assert exchange.asked[-1] == ("/fapi/v1/allAlgoOrders", {"symbol": "A", "limit": 1000})
     assert progress.open_algos == {OrderId("A", 2)}
 
 
