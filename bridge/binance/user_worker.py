@@ -237,11 +237,12 @@ class UserWorker:
 
     async def _replace(self, old: UserConnection) -> UserConnection:
         """Open a successor, let the accounts in on it, overlap, and let the old connection go."""
-        successor = await self._establish(replaced=old)
-        await first_of(old.closed, successor.closed, timeout=self._settings.overlap_seconds)
-        if successor.closed.is_set() and old.carrying:
+        while True:
+            successor = await self._establish(replaced=old)
+            await first_of(old.closed, successor.closed, timeout=self._settings.overlap_seconds)
+            if not successor.closed.is_set() or not old.carrying:
+                break
             await self._ended(successor)
-            return await self._replace(old)
         reason = f"replaced by {successor.shown_id}: {old.rotation_reason}"
         self._in_background(self._retire(old, reason), f"retire {old.shown_id}")
         return successor
@@ -400,16 +401,21 @@ class UserWorker:
                 self._expired(account, connection, reason)
 
     def _expired(self, account: Admission, connection: UserConnection, reason: str) -> None:
-        if any(account.name in one.entered for one in self._connections):
-            return  # a successor has it
-        if account.settled():
-            self._backoff.reset()
-        wait = account.expired(connection.connection_id, reason)
-        self._leave(account)
+        wait = self._own.retry_minimum_seconds
+        if not self._is_in(
+            account
+        ):  # while a rotation overlaps it may be in elsewhere: then nothing is missed
+            if account.settled():
+                self._backoff.reset()
+            wait = account.expired(connection.connection_id, reason)
+            self._leave(account)
         account.due.clear()
         self._in_background(self._let_in_after(account, account.wait(wait)), f"let {account.name} in again")
         if not connection.entered:
             self._in_background(connection.close(_NORMAL, f"nobody is in: {reason}"), "close")
+
+    def _is_in(self, account: Admission) -> bool:
+        return any(account.name in one.entered for one in self._connections)
 
     def _hold_off(self, account: Admission, refusal: Problem, connection: UserConnection | None) -> None:
         account.due.clear()
@@ -448,7 +454,7 @@ class UserWorker:
         with contextlib.suppress(ValueError):
             self._connections.remove(connection)
         for account in self._accounts.values():
-            if account.is_in and not any(account.name in one.entered for one in self._connections):
+            if account.is_in and not self._is_in(account):
                 if account.settled():
                     self._backoff.reset()
                 self._leave(account)

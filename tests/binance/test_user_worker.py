@@ -336,6 +336,51 @@ async def test_a_successor_that_is_refused_leaves_the_old_connection():
         await until(lambda: len(found.told("succeeded")) == 2)
 
 
+async def test_a_successor_that_loses_its_account_is_replaced_itself():
+    """The new stream is ended while both overlap: the old one delivers on until another successor is in."""
+    async with rig(overlap_seconds=0.5) as found:
+        worker = await found.started()
+        worker.rotate()
+        await until(lambda: len(found.told("succeeded")) == 2)
+        newest = list(found.simulator._streams.sessions.values())[-1]
+        newest.terminate(0, found.simulator.clock.now_ms())
+        found.place("meanwhile")
+        await until(lambda: len(found.told("succeeded")) == 3 and len(worker.connections()) == 1)
+        assert found.told("expired") == []
+        assert "meanwhile" in json.dumps(found.inbox.events())
+        found.inbox.calls.clear()
+        found.place("after")
+        await until(found.inbox.kinds)
+
+
+async def test_a_key_that_may_too_much_is_told(caplog):
+    """Once the account is in, what its key may do beyond reading is said loudly, by the exchange's names."""
+    async with rig() as found:
+        found.simulator.accounts.named("main").keys["hmac"].permissions.update(("withdrawals", "spot"))
+        await found.started()
+        await until(lambda: "may do more than reading" in caplog.text)
+        assert "(enableWithdrawals, enableSpotAndMarginTrading)" in caplog.text
+
+
+async def test_test_networks_are_not_asked_for_permissions():
+    """Only the exchange itself has ``apiRestrictions``; testnet would refuse the question."""
+    async with rig() as found:
+        worker = await found.started(key(environment="testnet"))
+        await until(lambda: not worker._background)
+        # the time, the subscription, the account, its open orders
+        assert found.simulator.state()["requests"] == {"200": 4}
+
+
+async def test_a_key_that_was_accepted_before_is_told_to_be_deleted():
+    """The exchange says the same to every refused key; that this one was good from anywhere tells more."""
+    async with rig(hasty(probe_seconds=0.05)) as found:
+        worker = await found.started()
+        await until(lambda: worker._accounts["main"]._permissions is not None)
+        found.fault("revoke-key", account="main", key="hmac")
+        await until(lambda: found.told("failed"))
+        assert "it was deleted, or may read no longer; make a new one" in found.told("failed")[0].reason
+
+
 async def test_refused_handshakes_are_not_stormed():
     """429 holds every attempt of the process for a minute at least."""
     async with rig() as found:
