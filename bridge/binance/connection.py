@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bridge.binance.clock import Clock
 from bridge.binance.driver import Driver
 from bridge.binance.hosts import shown
-from bridge.core.session import AskMarket, Close, Ping, Rotate, Send, Session, Tell
+from bridge.core.connection_life import Close, Ping, Rotate, Send, Tell
+from bridge.core.session import AskMarket, Session
 from bridge.errors import SourceError
 from bridge.model import Leg, Receive, Stream, StreamState
 from bridge.telemetry import Lifecycle

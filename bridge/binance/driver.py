@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bridge.core.session import Close, Ping, Send
+from bridge.core.connection_life import Close, Ping, Send
 from bridge.errors import ConnectionLost
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import msgspec
 from bridge.binance.clock import Clock
 from bridge.binance.connection import ConnectionView
 from bridge.binance.driver import Driver
-from bridge.core.session import Close, Ping, Rotate, Send, Tell
+from bridge.core.connection_life import Close, Ping, Rotate, Send, Tell
 from bridge.core.user_session import (
     LISTEN_KEY_EXPIRED,
     Entered,

@@ -19,9 +19,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from bridge.core.keep_alive import KeepAlive, Pace
+from bridge.core.connection_life import (
+    RECONNECT,
+    Close,
+    ConnectionLife,
+    Ping,
+    Rotate,
+    Send,
+    State,
+    Tell,
+    Trigger,
+)
 from bridge.core.refusals import ALREADY_SUBSCRIBED, BAD_TIME
-from bridge.core.session import TRANSITIONS, Close, Ping, Rotate, Send, State, Tell, Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +49,6 @@ _ENDS = {
     LISTEN_KEY_EXPIRED: "the listen key expired",
     "eventStreamTerminated": "the exchange ended the user data stream",
 }
-_CARRYING = frozenset({State.SUBSCRIBING, State.LIVE, State.ROTATING})
-_ABNORMAL = 1006
-_RECONNECT = 4000  # our own close code: nobody but logs reads it
 
 
 class SendSigned(NamedTuple):
@@ -189,27 +195,32 @@ class UserSession:
         frames_per_second: int,
         lifetime_seconds: float,
     ) -> None:
-        self.state = State.CONNECTING
         self._settings, self._own = settings, own
         self._logins = {account: _Login(account, entry) for account, entry in accounts.items()}
-        self._pace = Pace(frames_per_second)
-        self._life = KeepAlive(settings.ping_seconds, settings.pong_seconds)
-        self._lifetime = lifetime_seconds
-        self._opened_at = 0.0
+        self._life = ConnectionLife(
+            settings,
+            frames_per_second=frames_per_second,
+            lifetime_seconds=lifetime_seconds,
+            names=lambda: tuple(self._logins),
+        )
         self._next_id = 1
         self._asked: _Login | None = None
         self._asked_id = 0
         self._asked_at = 0.0
         self._probe_id = 0
         self._probed_at = 0.0
-        self._closing: str | None = None
 
     # What the shell asks.
 
     @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        return self._life.state
+
+    @property
     def carrying(self) -> bool:
         """Whether events may come: open and not closing."""
-        return self.state in _CARRYING
+        return self._life.carrying
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -243,16 +254,15 @@ class UserSession:
         """Return after how many seconds ``tick`` is due at the latest."""
         waiting = self._asked is None and any(one.step is _Step.WAITING for one in self._logins.values())
         tick = self._settings.tick_seconds
-        return min(tick, max(self._pace.wait(now), 0.001)) if waiting and self.carrying else tick
+        return min(tick, max(self._life.pace.wait(now), 0.001)) if waiting and self.carrying else tick
 
     # Inputs.
 
     def opened(self, now: float) -> list[UserEffect]:
         """The handshake is done: let the accounts in."""
-        if not self._move(Trigger.OPENED):
+        if not self._life.opened(now):
             return []
-        self._opened_at = self._probed_at = now
-        self._life.opened(now)
+        self._probed_at = now
         effects: list[UserEffect] = []
         for one in self._logins.values():
             if one.entry == "url":
@@ -266,8 +276,7 @@ class UserSession:
 
     def pinged(self, now: float) -> None:
         """The peer pinged and the shell answered."""
-        self.active(now)
-        self._pace.spend(now)
+        self._life.pinged(now)
 
     def login(self, now: float, account: str, entry: Entry) -> list[UserEffect]:
         """Let in an account that is out or held, or was not among the first ones. Without effect on any other."""
@@ -293,45 +302,29 @@ class UserSession:
 
     def rotate(self, reason: str) -> list[UserEffect]:
         """Ask for a successor, once; the connection carries on until it is closed."""
-        return [Rotate(reason)] if self._move(Trigger.ROTATE) else []
+        return [*self._life.rotate(reason)]
 
-    def close(self, code: int, reason: str, *, abort: bool = False) -> list[UserEffect]:
+    def close(self, code: int, reason: str) -> list[UserEffect]:
         """Close the connection."""
-        if not self._move(Trigger.CLOSE):
-            return []
-        self._closing = reason
-        return [Close(code, reason, abort)]
+        return [*self._life.close(code, reason)]
 
     def lost(self, code: int | None, reason: str) -> list[UserEffect]:
         """The socket is closed, by whomever. Where we closed it, our reason is the one told."""
-        if not self._move(Trigger.LOST):
-            return []
-        return [Tell("connection.closed", tuple(self._logins), code, self._closing or reason)]
+        return [*self._life.lost(code, reason)]
 
     def tick(self, now: float) -> list[UserEffect]:
         """Time passed: keep alive, go on with logins, look after subscriptions."""
         if not self.carrying:
             return []
-        if self._life.gone(now):
-            reason = f"no frame, ping or pong for {self._life.quiet(now):.1f} s"
-            stale = Tell("connection.stale", tuple(self._logins), None, reason)
-            return [stale, *self.close(_ABNORMAL, reason, abort=True)]
+        stale = self._life.stale(now)
+        if stale:
+            return [*stale]
         if (self._asked is not None or self._probe_id) and self._late(now):
             patience = self._settings.acknowledgement_seconds
-            return self.close(_RECONNECT, f"no answer for {patience:g} s")
-        effects = [*self._keep_alive(now), *self._pump(now), *self._probe(now)]
-        if now - self._opened_at >= self._lifetime:
-            effects += self.rotate(f"age of {now - self._opened_at:.0f} s")
-        return effects
+            return self.close(RECONNECT, f"no answer for {patience:g} s")
+        return [*self._life.keep_alive(now), *self._pump(now), *self._probe(now), *self._life.aged(now)]
 
     # Steps.
-
-    def _move(self, trigger: Trigger) -> bool:
-        target = TRANSITIONS[self.state].get(trigger)
-        if target is None:
-            return False
-        self.state = target
-        return True
 
     def _happened(self, event: UserEvent) -> list[UserEffect]:
         if event.kind == _SHUTDOWN:
@@ -351,19 +344,12 @@ class UserSession:
     def _late(self, now: float) -> bool:
         return now - self._asked_at >= self._settings.acknowledgement_seconds
 
-    def _keep_alive(self, now: float) -> list[UserEffect]:
-        if not self._life.due(now) or self._pace.wait(now) > 0:
-            return []
-        self._pace.spend(now)
-        self._life.pinged(now)
-        return [Ping()]
-
     def _pump(self, now: float) -> list[UserEffect]:
         """Let the next account in, once the one before is."""
         waiting = next((one for one in self._logins.values() if one.step is _Step.WAITING), None)
         if waiting is None:
             return self._settle()
-        if self._asked is not None or self._probe_id or not self.carrying or self._pace.wait(now) > 0:
+        if self._asked is not None or self._probe_id or not self.carrying or self._life.pace.wait(now) > 0:
             return []
         number = self._number(now)
         self._asked, self._asked_id = waiting, number
@@ -374,12 +360,12 @@ class UserSession:
         return [SendSigned(number, waiting.account, "userDataStream.subscribe.signature")]
 
     def _settle(self) -> list[UserEffect]:
-        if self.settled and self.entered and self._move(Trigger.SUBSCRIBED):
+        if self.settled and self.entered and self._life.move(Trigger.SUBSCRIBED):
             return [Tell("connection.subscribed", self.entered)]
         return []
 
     def _number(self, now: float) -> int:
-        self._pace.spend(now)
+        self._life.pace.spend(now)
         self._asked_at = now
         number = self._next_id
         self._next_id += 1
@@ -405,7 +391,7 @@ class UserSession:
         if (
             reply.code == ALREADY_SUBSCRIBED
         ):  # what we believe and what the exchange believes differ: begin anew
-            return self.close(_RECONNECT, f"{one.account} is subscribed already")
+            return self.close(RECONNECT, f"{one.account} is subscribed already")
         if reply.code == BAD_TIME and not one.off_clock:
             one.step = _Step.HELD
             return [OffClock(one.account), *self._pump(now)]
@@ -416,7 +402,13 @@ class UserSession:
         """Ask whether our subscriptions stand. A session whose key was deleted hears of it with its next request."""
         listening = any(one.subscription is not None for one in self._logins.values())
         due = now - self._probed_at >= self._own.probe_seconds
-        if not listening or not due or self._asked is not None or self._probe_id or self._pace.wait(now) > 0:
+        if (
+            not listening
+            or not due
+            or self._asked is not None
+            or self._probe_id
+            or self._life.pace.wait(now) > 0
+        ):
             return []
         self._probed_at = now
         self._probe_id = self._number(now)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.core.connection_life import Close, Ping, Rotate, Send, State, Tell
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.private_settings import PrivateSettings
-from bridge.core.session import Close, Ping, Rotate, Send, State, Tell
 from bridge.core.user_session import (
     Entered,
     Expired,
