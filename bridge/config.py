@@ -167,6 +167,16 @@ class Account(Section):
     """The market: `spot`, `usdm` or `coinm`."""
 
 
+class Private(Section):
+    """How accounts are listened to."""
+
+    recv_window_ms: Annotated[Whole, Field(ge=1, le=60_000)] = 5_000
+    """How old a signed request may be, in milliseconds, when the exchange takes it. Times follow the exchange's \
+clock, whatever this machine's says, so only a slow way to the exchange needs more."""
+    accounts_per_connection: Annotated[Whole, Field(ge=1, le=1_000)] = 1
+    """Spot accounts that share a connection to the WebSocket API; with one each no account feels another's trouble."""
+
+
 class MarketEndpoints(Section):
     """Where one market is reached, other than at Binance's own address."""
 
@@ -353,6 +363,8 @@ class Settings(BaseSettings):
     """What to read."""
     accounts: tuple[Account, ...] = ()
     """Accounts whose private events to read (set aside with a warning in this version)."""
+    private: Private = Private()
+    """Private streams (with `accounts`)."""
     endpoints: Endpoints = Endpoints()
     """Where to reach the markets, other than at Binance."""
     allow_insecure: bool = False

@@ -37,12 +37,14 @@ class Credentials:
 
     Attributes:
         account: the account's name in the configuration.
+        environment: the environment whose family of names they came from; no other may ever see them.
         api_key: the API key.
         api_secret: the HMAC secret, or None where a private key signs.
         private_key: the PEM text of an Ed25519 or RSA key, or None where a secret signs.
     """
 
     account: str
+    environment: Environment
     api_key: SecretStr
     api_secret: SecretStr | None = None
     private_key: SecretStr | None = None
@@ -73,7 +75,7 @@ def resolve(
         if len(names) == 1 and not any(name.startswith(prefix) for name in known):
             prefix = family
         try:
-            found[account] = _of(account, prefix, known, generic)
+            found[account] = _of(account, environment, prefix, known, generic)
         except ConfigError as error:
             problems.append(str(error))
     if problems:
@@ -92,7 +94,9 @@ def _merged(environ: Mapping[str, str], dotenv: str) -> dict[str, str]:
     return {**kept, **own}
 
 
-def _of(account: str, prefix: str, known: Mapping[str, str], generic: list[str]) -> Credentials:
+def _of(
+    account: str, environment: Environment, prefix: str, known: Mapping[str, str], generic: list[str]
+) -> Credentials:
     key = _value(account, f"{prefix}API_KEY", known)
     secret = _value(account, f"{prefix}API_SECRET", known)
     pem = known.get(f"{prefix}PRIVATE_KEY_FILE")
@@ -110,6 +114,7 @@ def _of(account: str, prefix: str, known: Mapping[str, str], generic: list[str])
     private_key = None if pem is None else _read(account, f"{prefix}PRIVATE_KEY_FILE", pem)
     return Credentials(
         account=account,
+        environment=environment,
         api_key=SecretStr(key),
         api_secret=None if secret is None else SecretStr(secret),
         private_key=None if private_key is None else SecretStr(private_key),

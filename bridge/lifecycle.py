@@ -56,6 +56,7 @@ class LifecycleWriter:
             "lastSequence": event.last_sequence,
             "shard": event.shard,
             "requestId": event.request_id,
+            "account": event.account,
         }
         shown = None if event.connection_id is None else f"{event.connection_id:016x}"
         key = (shown or self._instance).encode()

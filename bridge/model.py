@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Environment = Literal["prod", "demo", "testnet"]
 Market = Literal["spot", "usdm", "coinm"]
@@ -88,6 +88,75 @@ class Receive(Protocol):
 
     def __call__(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
         """Take ``payloads`` (exact bytes, in order) that arrived at ``received_at`` (microseconds)."""
+
+
+class UserMessage(NamedTuple):
+    """One private event as a connection received it.
+
+    Attributes:
+        account: whose, by its name in the configuration.
+        market: of the connection's host; never inferred from the event's name.
+        connection_id: the connection's, as :class:`Leg` has it.
+        sequence: number of the message on its connection, counting every message from 0. Answers to the bridge's own
+            requests are counted and not delivered, as they hold API keys.
+        received_at: microseconds since the epoch.
+        payload: the bytes as received, on spot with their wrapper. Of a ``listenKeyExpired`` alone the key's characters
+            are replaced by as many ``*``.
+    """
+
+    account: str
+    market: Market
+    connection_id: int
+    sequence: int
+    received_at: int
+    payload: bytes
+
+
+class PrivateAnswer(NamedTuple):
+    """REST's answer to a question about an account.
+
+    Attributes:
+        account: whose.
+        market: of the host that was asked.
+        connection_id: the connection that was opened before it was asked.
+        endpoint: the path, such as ``/api/v3/openOrders``.
+        params: what was asked, without time and signature.
+        asked_at: when the question left, by the exchange's clock; microseconds since the epoch.
+        received_at: when the answer came, by ours.
+        payload: the bytes of the answer, exactly.
+    """
+
+    account: str
+    market: Market
+    connection_id: int
+    endpoint: str
+    params: Mapping[str, str | int]
+    asked_at: int
+    received_at: int
+    payload: bytes
+
+
+class PrivateInbox(Protocol):
+    """Who takes what is known of accounts. Never blocks, never raises.
+
+    The stream comes first, REST second: ``reconciling`` is called when the account's events flow on a new connection,
+    then ``answered`` for each answer with live events between them, then ``reconciled``. What happened meanwhile is in
+    both, so the receiver merges by ids and times. While two connections overlap at a rotation, both deliver.
+    """
+
+    def received(self, message: UserMessage) -> None:
+        """Take a private event."""
+
+    def reconciling(self, account: str, market: Market, connection_id: int, at: int) -> None:
+        """Note that REST is about to be asked, at ``at`` (microseconds since the epoch)."""
+
+    def answered(self, answer: PrivateAnswer) -> None:
+        """Take an answer of REST."""
+
+    def reconciled(
+        self, account: str, market: Market, connection_id: int, at: int, *, complete: bool
+    ) -> None:
+        """Note that all answers are there or, where not ``complete``, that they will be asked for once more."""
 
 
 class Header(NamedTuple):

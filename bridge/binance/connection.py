@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.binance.clock import Clock
+from bridge.binance.driver import Driver
 from bridge.binance.hosts import shown
-from bridge.core.session import AskMarket, Close, Ping, Rotate, Send, Session, Tell
-from bridge.errors import ConnectionLost, SourceError
+from bridge.core.connection_life import Close, Ping, Rotate, Send, Tell
+from bridge.core.session import AskMarket, Session
+from bridge.errors import SourceError
 from bridge.model import Leg, Receive, Stream, StreamState
 from bridge.telemetry import Lifecycle
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from bridge.binance.transport import Open, Transport
+    from bridge.binance.transport import Open
     from bridge.core.connection_settings import ConnectionSettings
     from bridge.core.liveness import Marker
     from bridge.core.session import Effect
@@ -100,12 +101,10 @@ class Connection:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.leg = leg
-        self.closed = asyncio.Event()
         self.rotation = asyncio.Event()
         self.rotation_reason = ""
         self.deaf: str | None = None
         self.first_data_at: float | None = None
-        self.failure: Exception | None = None
         self._url = url
         self._settings = settings
         self._open_transport = open_transport
@@ -124,11 +123,13 @@ class Connection:
         )
         self._number = number
         self._goes_to = shown(url) if others is None else f"{shown(url)}, leg {number}"
-        self._transport: Transport | None = None
-        self._outgoing: deque[Send | Ping | Close] = deque()
-        self._wake = asyncio.Event()
-        self._driver: asyncio.Task[None] | None = None
-        self._looks: set[asyncio.Task[None]] = set()
+        self._driver = Driver(
+            leg.shown_id,
+            settings,
+            tick=lambda: self._do(self._session.tick(self._clock.monotonic())),
+            wake_in=lambda: self._session.wake_in(self._clock.monotonic()),
+        )
+        self.closed = self._driver.closed
         self._ended_early: tuple[int, str] | None = None
         self._data_heads: set[bytes] = set()
         self._opening_at = 0.0
@@ -152,6 +153,11 @@ class Connection:
     def subscribed(self) -> bool:
         """Whether every stream so far is acknowledged."""
         return self._session.subscribed
+
+    @property
+    def failure(self) -> Exception | None:
+        """What of ours went wrong on it, where anything did."""
+        return self._driver.failure
 
     def view(self) -> ConnectionView:
         """Return what may be shown of it."""
@@ -177,11 +183,11 @@ class Connection:
         names = tuple(self._session.streams)
         self._opening_at = self._clock.monotonic()
         self._tell("connection.opening", names, reason=self._goes_to)
-        self._transport = await self._open_transport(self._url, self, self._settings, self._tls)
+        transport = await self._open_transport(self._url, self, self._settings, self._tls)
         self._opened_at = self._clock.micros()
         self._tell("connection.started", names, reason=self._goes_to)
         self._do(self._session.opened(self._clock.monotonic()))
-        self._driver = self._start(self._drive(), "drive")
+        self._driver.begin(transport)
         if self._ended_early is not None:
             self.ended(*self._ended_early)
 
@@ -204,26 +210,15 @@ class Connection:
     async def close(self, code: int, reason: str) -> None:
         """Close, waiting at most ``close_seconds`` for the peer; when it returns, nothing is left."""
         self._do(self._session.close(code, reason))
-        try:
-            async with asyncio.timeout(self._settings.close_seconds + self._settings.send_seconds):
-                await self.wait_closed()
-        except TimeoutError:
-            self.cut()
-            await self.wait_closed()
+        await self._driver.close()
 
     async def wait_closed(self) -> None:
         """Wait until the socket is gone and every task of the connection has ended."""
-        if self._transport is None:
-            return
-        await self.closed.wait()
-        tasks = [task for task in (self._driver, *self._looks) if task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._driver.wait_closed()
 
     def cut(self) -> None:
         """Cut the socket off, without a closing handshake."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._driver.cut()
 
     # What the transport tells.
 
@@ -240,7 +235,7 @@ class Connection:
             # Receive promises not to raise. If it does, its messages are not accounted for: end this
             # connection loudly rather than go on with a hole.
             log.exception("connection %s: the pipeline failed", self.leg.shown_id)
-            self.failure = error
+            self._driver.failure = error
             self._do(self._session.close(1011, f"the pipeline failed: {type(error).__name__}"))
             return
         heads = self._data_heads
@@ -266,10 +261,7 @@ class Connection:
             self._ended_early = (code, reason)
             return
         self._do(self._session.lost(code, reason))
-        self.closed.set()
-        self._wake.set()
-        for look in self._looks:
-            look.cancel()
+        self._driver.ended()
 
     # Steps.
 
@@ -296,14 +288,11 @@ class Connection:
         for effect in effects:
             match effect:
                 case Send() | Ping() | Close():
-                    self._outgoing.append(effect)
-                    self._wake.set()
+                    self._driver.put(effect)
                 case Tell(event, streams, code, reason):
                     self._tell(event, streams, code=code, reason=reason)
                 case AskMarket(stream):
-                    look = self._start(self._ask(stream), f"look at {stream.name}")
-                    self._looks.add(look)
-                    look.add_done_callback(self._looks.discard)
+                    self._driver.beside(self._ask(stream), f"look at {stream.name}")
                 case Rotate(reason, deaf):
                     self.rotation_reason, self.deaf = reason, deaf
                     self.rotation.set()
@@ -329,39 +318,6 @@ class Connection:
             )
         )
 
-    async def _drive(self) -> None:
-        while not self.closed.is_set():
-            while self._outgoing:
-                await self._put_out(self._outgoing.popleft())
-            try:
-                async with asyncio.timeout(self._session.wake_in(self._clock.monotonic())):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            self._do(self._session.tick(self._clock.monotonic()))
-
-    async def _put_out(self, effect: Send | Ping | Close) -> None:
-        transport = self._transport
-        if transport is None:
-            return
-        if isinstance(effect, Close):
-            if effect.abort:
-                transport.abort()
-            else:
-                await transport.close(effect.code, effect.reason)
-            return
-        try:
-            async with asyncio.timeout(self._settings.send_seconds):
-                if isinstance(effect, Send):
-                    await transport.send(effect.payload)
-                else:
-                    await transport.ping()
-        except TimeoutError:
-            transport.abort()  # a peer that doesn't read is gone
-        except ConnectionLost:
-            pass  # the transport tells its end by itself
-
     async def _ask(self, stream: Stream) -> None:
         marker: Marker | None = None
         try:
@@ -369,18 +325,3 @@ class Connection:
         except SourceError as error:
             log.debug("no look at the market of %s: %s", stream.name, error)
         self._do(self._session.market_answered(self._clock.monotonic(), stream.name, marker))
-
-    def _start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name=f"connection {self.leg.shown_id}: {name}")
-        task.add_done_callback(self._stopped)
-        return task
-
-    def _stopped(self, task: asyncio.Task[None]) -> None:
-        """Cut the connection off when one of its tasks failed: its seat opens another."""
-        if task.cancelled():
-            return
-        error = task.exception()
-        if isinstance(error, Exception):
-            log.error("%s failed", task.get_name(), exc_info=error)
-            self.failure = error
-            self.cut()

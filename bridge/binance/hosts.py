@@ -120,6 +120,14 @@ HOSTS: Mapping[Environment, Mapping[Market, Hosts]] = {
     },
 }
 
+#: Binance's domains, the narrower first. Hosts of demo are those of prod with the prefix ``demo-``.
+_DOMAINS: tuple[tuple[str, Environment], ...] = (
+    ("testnet.binance.vision", "testnet"),
+    ("binancefuture.com", "testnet"),
+    ("binance.vision", "prod"),
+    ("binance.com", "prod"),
+)
+
 _SCHEMES = {"stream": ("wss", "ws"), "rest": ("https", "http"), "ws_api": ("wss", "ws")}
 
 
@@ -138,7 +146,8 @@ def hosts_of(
         allow_insecure: allow ``ws`` and ``http`` to more than loopback.
 
     Raises:
-        ConfigError: an endpoint is unknown, no base URL, or unencrypted beyond loopback; names the key.
+        ConfigError: an endpoint is unknown, no base URL, another environment's, or unencrypted beyond loopback; names
+            the key.
     """
     found = dict(HOSTS[environment])
     for market, given in (endpoints or {}).items():
@@ -150,8 +159,33 @@ def hosts_of(
                 raise ConfigError(f"{key} is unknown{_nearest(name, tuple(_SCHEMES))}")
             if url is not None:
                 urls = [_checked(key, name, one, allow_insecure) for one in _listed(key, name, url)]
+                _require_own(key, environment, urls)
                 found[market] = _replaced(found[market], name, urls)
     return found
+
+
+def environment_of(url: str) -> Environment | None:
+    """Return the environment whose host a URL names; None for hosts that are not Binance's (a simulator, a proxy)."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    for domain, environment in _DOMAINS:
+        if host == domain or host.endswith(f".{domain}"):
+            return "demo" if environment == "prod" and host.startswith("demo-") else environment
+    return None
+
+
+def require_environment(environment: Environment, *urls: str | None) -> None:
+    """Refuse to send to another environment's hosts.
+
+    Raises:
+        ConfigError: a URL names a host of another environment.
+    """
+    for url in urls:
+        other = None if url is None else environment_of(url)
+        if other not in (None, environment):
+            raise ConfigError(
+                f"{urlsplit(url or '').hostname} is a host of {other}, and the environment is {environment}: "
+                "set environment to what the endpoint is, or leave the endpoint out"
+            )
 
 
 def shown(url: str) -> str:
@@ -169,6 +203,13 @@ def _listed(key: str, name: str, url: str | Sequence[str]) -> Sequence[str]:
     if name != "stream" or len(url) != 2:
         raise ConfigError(f"{key} holds {len(url)} URLs; only stream may be a list, of two: one for each leg")
     return url
+
+
+def _require_own(key: str, environment: Environment, urls: Sequence[str]) -> None:
+    try:
+        require_environment(environment, *urls)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from None
 
 
 def _replaced(hosts: Hosts, name: str, urls: Sequence[str]) -> Hosts:

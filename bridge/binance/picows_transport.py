@@ -6,9 +6,18 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, cast
 
-from picows import WSCloseCode, WSError, WSHandshakeError, WSListener, WSMsgType, WSProtocolError, ws_connect
+from picows import (
+    WSCloseCode,
+    WSError,
+    WSHandshakeError,
+    WSInvalidURL,
+    WSListener,
+    WSMsgType,
+    WSProtocolError,
+    ws_connect,
+)
 
-from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable
+from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable, unusable
 from bridge.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -173,6 +182,7 @@ async def open_picows(
     """See :class:`~bridge.binance.transport.Open`."""
     hush("picows", "picows.client")
     transport = PicowsTransport(inbox, settings)
+    is_url = True
     try:
         async with asyncio.timeout(settings.open_seconds):
             await ws_connect(
@@ -195,7 +205,11 @@ async def open_picows(
         if error.response is not None and error.response.status != 101:
             raise refused(int(error.response.status), error.response.headers.get("Retry-After")) from None
         raise unreachable(error) from error
+    except WSInvalidURL:
+        is_url = False  # raised out here, as it repeats the URL, which may hold a listen key, and a context is kept
     except (OSError, TimeoutError, WSError, EOFError) as error:
         transport.abandoned = True
         raise unreachable(error) from error
+    if not is_url:
+        raise unusable()
     return transport

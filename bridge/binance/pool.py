@@ -19,6 +19,7 @@ from bridge.binance.clock import Clock
 from bridge.binance.connection import Connection, ConnectionView
 from bridge.binance.market_look import MarketLook
 from bridge.binance.transport import OpenFailed, opener
+from bridge.binance.waiting import attempt_allowed, first_of
 from bridge.core.backoff import AttemptBudget, Backoff
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.rotation import lifetime
@@ -295,7 +296,7 @@ class _Seat:
     async def _run(self) -> None:
         current = await self._establish()
         while True:
-            await _first(current.closed, current.rotation)
+            await first_of(current.closed, current.rotation)
             if not current.closed.is_set():
                 current = await self._replace(current)
                 continue
@@ -349,20 +350,20 @@ class _Seat:
         while not successor.closed.is_set():
             if successor.proven or (successor.subscribed and clock.monotonic() >= deadline):
                 return True
-            await _first(successor.closed, timeout=_PROOF_POLL_SECONDS)
+            await first_of(successor.closed, timeout=_PROOF_POLL_SECONDS)
         return False
 
     async def _overlapped(self, old: Connection, successor: Connection) -> bool:
         """Let both deliver for a while. False: the successor ended in it, so the old one stays."""
         if not old.closed.is_set():
-            await _first(old.closed, successor.closed, timeout=self._pool.settings.overlap_seconds)
+            await first_of(old.closed, successor.closed, timeout=self._pool.settings.overlap_seconds)
         return old.closed.is_set() or not successor.closed.is_set()
 
     async def _establish(self, replaced: Connection | None = None) -> Connection:
         """Open a connection, however often it takes."""
         while True:
             await self._pool.running.wait()
-            await self._attempt_allowed()
+            await attempt_allowed(self._pool.budget, self._pool.clock)
             if not self._pool.running.is_set():
                 self._pool.budget.give_back()
                 continue
@@ -396,17 +397,6 @@ class _Seat:
                     return connection
                 await connection.close(_GOING_AWAY, "paused")
                 self._forget(connection)
-
-    async def _attempt_allowed(self) -> None:
-        budget, clock = self._pool.budget, self._pool.clock
-        wait = budget.reserve(clock.monotonic())
-        try:
-            while wait > 0:
-                await asyncio.sleep(wait)
-                wait = budget.held(clock.monotonic())  # someone may have been refused meanwhile
-        except asyncio.CancelledError:
-            budget.give_back()
-            raise
 
     def _make(self) -> Connection:
         pool = self._pool
@@ -451,14 +441,3 @@ class _Seat:
                 retry_in=retry_in,
             )
         )
-
-
-async def _first(*events: asyncio.Event, timeout: float | None = None) -> None:
-    """Wait until one of the events is set, or the time is over."""
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)

@@ -1,4 +1,7 @@
-"""The REST client for public data: GET within the request weight, retried where that is safe."""
+"""The REST client: requests within the request weight, retried where that is safe.
+
+It knows no keys. :mod:`~bridge.binance.signed_rest` prepares private requests, and sends them through it.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,26 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
 
 
+def _as_it_is(message: str) -> str:
+    return message
+
+
+class Outgoing(NamedTuple):
+    """A request, made anew for each attempt.
+
+    Attributes:
+        target: path and query as they are sent; may hold a signature, and is never shown.
+        method: GET, POST, PUT or DELETE. All of them may be repeated: none places an order.
+        headers: more headers; may hold a key, and are never shown.
+        scrub: takes out of the exchange's words what must not be shown.
+    """
+
+    target: str
+    method: str = "GET"
+    headers: Mapping[str, str] = {}
+    scrub: Callable[[str], str] = _as_it_is
+
+
 class _Error(msgspec.Struct):
     code: int | None = None
     msg: str = ""
@@ -102,6 +125,11 @@ class RestClient:
         self._tls = tls
         self._http: aiohttp.ClientSession | None = None
 
+    @property
+    def hosts(self) -> Mapping[Market, Hosts]:
+        """Whom it asks."""
+        return self._hosts
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -139,13 +167,46 @@ class RestClient:
             ConnectionLost: no answer, after all attempts.
         """
         query = dict(params or {})
+        target = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
         endpoint = f"{market} GET {path}({', '.join(query)})"
         weight = weight_of(market, path, query)
+        reply = await self.send(market, endpoint, weight, lambda: Outgoing(target), background=background)
+        if path.endswith("/exchangeInfo"):
+            limit = weight_limit(reply.body)
+            if limit is not None:
+                self.budgets[family(market)].limit = limit
+        if self.on_reply is not None:
+            self.on_reply(market, target, self._clock.micros(), reply.body)
+        return reply
+
+    async def send(
+        self,
+        market: Market,
+        endpoint: str,
+        weight: int,
+        prepare: Callable[[], Outgoing],
+        *,
+        background: bool = False,
+    ) -> Reply:
+        """Send a request as ``get`` does, without telling ``on_reply``.
+
+        Args:
+            market: whose host to ask.
+            endpoint: what errors and events call it; names of parameters, never values.
+            weight: what it costs.
+            prepare: makes the request; called just before each attempt leaves, so that its time is fresh.
+            background: whether live work goes first.
+
+        Raises:
+            RateLimited: the IP is refused for longer than ``rest_wait_seconds``, or banned.
+            RequestRefused: the exchange answered with an error.
+            ConnectionLost: no answer, after all attempts.
+        """
         backoff = Backoff(self._settings, self._random)
         while True:
             await self._room(market, endpoint, weight, background=background)
             try:
-                return await self._once(market, path, query, endpoint)
+                return await self._once(market, prepare(), endpoint)
             except SourceError as error:
                 wait = backoff.failed()
                 if backoff.attempt >= self._settings.rest_attempts or not self._retryable(error):
@@ -168,35 +229,28 @@ class RestClient:
                 raise RateLimited(endpoint, wait, banned=banned)
             await asyncio.sleep(wait)
 
-    async def _once(self, market: Market, path: str, query: Mapping[str, str | int], endpoint: str) -> Reply:
-        encoded = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
-        url = URL(self._hosts[market].rest + encoded, encoded=True)
+    async def _once(self, market: Market, request: Outgoing, endpoint: str) -> Reply:
+        url = URL(self._hosts[market].rest + request.target, encoded=True)
         waiters = self._telemetry.metrics.waiters
+        failure = ""
         waiters.inc()
         try:
-            async with self._session().get(url, allow_redirects=False) as response:
+            async with self._session().request(
+                request.method, url, headers=request.headers, allow_redirects=False
+            ) as response:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # Not chained: the library's errors hold the whole URL.
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise ConnectionLost(f"{endpoint}: {reason}") from None
+            failure = getattr(error, "strerror", None) or type(error).__name__
         finally:
             waiters.dec()
+        if failure:  # raised out here, as the library's errors hold the whole URL, and a context is kept
+            raise ConnectionLost(f"{endpoint}: {failure}")
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         self._weigh(market, headers)
         if response.status != _OK:
-            raise self._error(market, endpoint, response.status, headers, body)
-        return self._accept(market, encoded, Reply(response.status, body, headers))
-
-    def _accept(self, market: Market, path_with_query: str, reply: Reply) -> Reply:
+            raise self._error(market, endpoint, response.status, headers, body, request.scrub)
         self._telemetry.metrics.requests_resolved_total.labels(market).inc()
-        if path_with_query.partition("?")[0].endswith("/exchangeInfo"):
-            limit = weight_limit(reply.body)
-            if limit is not None:
-                self.budgets[family(market)].limit = limit
-        if self.on_reply is not None:
-            self.on_reply(market, path_with_query, self._clock.micros(), reply.body)
-        return reply
+        return Reply(response.status, body, headers)
 
     def _weigh(self, market: Market, headers: Mapping[str, str]) -> None:
         used = headers.get(_USED_WEIGHT, "")
@@ -206,7 +260,13 @@ class RestClient:
             self._telemetry.metrics.request_weight_used.labels(market).set(budget.used)
 
     def _error(
-        self, market: Market, endpoint: str, status: int, headers: Mapping[str, str], body: bytes
+        self,
+        market: Market,
+        endpoint: str,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        scrub: Callable[[str], str],
     ) -> SourceError:
         told = _Error()
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -217,7 +277,7 @@ class RestClient:
             self.budgets[family(market)].refused(self._now(), wait, banned=status == _TEAPOT)
             if status != _FIREWALL:
                 return RateLimited(endpoint, wait, banned=status == _TEAPOT)
-        message = told.msg[:_TOLD_CHARACTERS] or "no message"
+        message = scrub(told.msg)[:_TOLD_CHARACTERS] or "no message"
         return RequestRefused(endpoint, status, told.code, message)
 
     def _rejected(self, market: Market, error: SourceError) -> None:

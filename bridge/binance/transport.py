@@ -123,3 +123,8 @@ def unreachable(error: BaseException) -> OpenFailed:
     """Return the error for a socket, TLS or handshake that failed otherwise."""
     tls = isinstance(error, ssl.SSLError)
     return OpenFailed(f"{'TLS failed' if tls else 'connecting failed'}: {described(error)}", Failure(tls=tls))
+
+
+def unusable() -> OpenFailed:
+    """Return the error for a URL that is none. It is not repeated: it may hold a listen key."""
+    return OpenFailed("connecting failed: the URL can't be used", Failure())

@@ -9,7 +9,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.frames import Opcode
 
-from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable
+from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable, unusable
 from bridge.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -107,25 +107,29 @@ async def open_websockets(
     """See :class:`~bridge.binance.transport.Open`."""
     hush("websockets", "websockets.client")
     options: dict[str, Any] = {"ssl": tls} if tls is not None and url.startswith("wss:") else {}
-    connecting = _Connect(
-        url,
-        compression=None,
-        user_agent_header=USER_AGENT,
-        proxy=None,
-        open_timeout=settings.open_seconds,
-        ping_interval=None,  # the session pings: its pace counts them
-        close_timeout=settings.close_seconds,
-        max_size=settings.max_message_bytes,
-        max_queue=settings.queue_frames,
-        create_connection=_Connection,
-        **options,
-    )
+    connection: ClientConnection | None = None
     try:
-        connection = await connecting
+        connection = await _Connect(
+            url,
+            compression=None,
+            user_agent_header=USER_AGENT,
+            proxy=None,
+            open_timeout=settings.open_seconds,
+            ping_interval=None,  # the session pings: its pace counts them
+            close_timeout=settings.close_seconds,
+            max_size=settings.max_message_bytes,
+            max_queue=settings.queue_frames,
+            create_connection=_Connection,
+            **options,
+        )
     except InvalidStatus as error:
         raise refused(error.response.status_code, error.response.headers.get("Retry-After")) from None
-    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, EOFError) as error:
+    except InvalidURI:
+        pass  # raised out here, as it repeats the URL, which may hold a listen key, and a context is kept
+    except (OSError, TimeoutError, InvalidHandshake, EOFError) as error:
         raise unreachable(error) from error
+    if connection is None:
+        raise unusable()
     if not isinstance(connection, _Connection):  # create_connection above makes it one
         raise TypeError(type(connection).__name__)
     return WebSocketsTransport(connection, inbox)

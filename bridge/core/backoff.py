@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridge.core.connection_settings import ConnectionSettings
+    from bridge.core.private_settings import PrivateSettings
 
 #: Least waits by what the host said. 429 and 418 prolong themselves when they are ignored; a firewall (403),
 #: a barred country (451) and a certificate that doesn't hold don't mend within seconds.
@@ -73,6 +74,34 @@ class Backoff:
 
     def reset(self) -> None:
         """Forget earlier failures. Only for a connection on which data has flowed for a while."""
+        self.attempt = 0
+
+
+class LoginBackoff:
+    """The wait after a key was refused: doubles with each refusal in a row, and is never shorter than the minimum.
+
+    Nothing mends a refused key within seconds, and asking fast with one gets an IP banned.
+
+    Attributes:
+        attempt: refusals in a row.
+    """
+
+    __slots__ = ("_maximum", "_minimum", "_random", "attempt")
+
+    def __init__(self, settings: PrivateSettings, random: Callable[[], float]) -> None:
+        self._minimum = settings.retry_minimum_seconds
+        self._maximum = settings.retry_maximum_seconds
+        self._random = random
+        self.attempt = 0
+
+    def failed(self) -> float:
+        """Count a refusal and return the seconds to wait, with up to a quarter more so that accounts spread."""
+        wait = min(self._maximum, self._minimum * 2.0 ** min(self.attempt, 32))
+        self.attempt += 1
+        return wait * (1.0 + 0.25 * self._random())
+
+    def reset(self) -> None:
+        """Forget earlier refusals. Only where events have been listened to for a while."""
         self.attempt = 0
 
 

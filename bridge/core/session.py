@@ -15,8 +15,7 @@ in order:
 ``lost``                  the socket is closed
 ========================  =====================================================================
 
-Rule 1: everything that decides the state is in :data:`TRANSITIONS`. A trigger that a state doesn't list
-is ignored.
+Rule 1: everything that decides the state is in :data:`~bridge.core.connection_life.TRANSITIONS`.
 Rule 2: no input raises, whatever the order.
 Rule 3: in no second more control frames leave (SUBSCRIBE and its kin, pings, pongs) than the exchange allows.
 """
@@ -25,11 +24,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from bridge.core.connection_life import (
+    RECONNECT,
+    Close,
+    ConnectionLife,
+    Ping,
+    Rotate,
+    Send,
+    State,
+    Tell,
+    Trigger,
+)
 from bridge.core.liveness import MARKET_MOVED, Ask, Deaf, Liveness, Marker, Silent
 from bridge.core.spread import Method, batches, control_frame
 
@@ -40,101 +49,10 @@ if TYPE_CHECKING:
     from bridge.model import Stream, StreamState
 
 
-class State(Enum):
-    """Where a connection is in its life."""
-
-    CONNECTING = auto()
-    SUBSCRIBING = auto()
-    LIVE = auto()
-    ROTATING = auto()  # delivers on, while its successor is being proven
-    CLOSING = auto()
-    CLOSED = auto()
-
-
-class Trigger(Enum):
-    """What moves a connection from one state to the next."""
-
-    OPENED = auto()
-    SUBSCRIBED = auto()
-    ROTATE = auto()
-    CLOSE = auto()
-    LOST = auto()
-
-
-TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
-    State.CONNECTING: {
-        Trigger.OPENED: State.SUBSCRIBING,
-        Trigger.CLOSE: State.CLOSING,
-        Trigger.LOST: State.CLOSED,
-    },
-    State.SUBSCRIBING: {
-        Trigger.SUBSCRIBED: State.LIVE,
-        Trigger.ROTATE: State.ROTATING,
-        Trigger.CLOSE: State.CLOSING,
-        Trigger.LOST: State.CLOSED,
-    },
-    State.LIVE: {
-        Trigger.ROTATE: State.ROTATING,
-        Trigger.CLOSE: State.CLOSING,
-        Trigger.LOST: State.CLOSED,
-    },
-    State.ROTATING: {
-        Trigger.CLOSE: State.CLOSING,
-        Trigger.LOST: State.CLOSED,
-    },
-    State.CLOSING: {Trigger.LOST: State.CLOSED},
-    State.CLOSED: {},
-}
-
-_CARRYING = frozenset({State.SUBSCRIBING, State.LIVE, State.ROTATING})
-
-SessionEvent = Literal[
-    "connection.subscribed",
-    "connection.subscription-rejected",
-    "connection.stale",
-    "stream.silent",
-    "connection.closed",
-]
-
-
-class Send(NamedTuple):
-    """Send a control frame."""
-
-    payload: bytes
-
-
-class Ping(NamedTuple):
-    """Send a ping."""
-
-
-class Close(NamedTuple):
-    """Close the socket; ``abort`` where the peer is gone and no closing handshake will come."""
-
-    code: int
-    reason: str
-    abort: bool = False
-
-
-class Tell(NamedTuple):
-    """Emit a lifecycle event of this connection."""
-
-    event: SessionEvent
-    streams: tuple[str, ...] = ()
-    code: int | None = None
-    reason: str | None = None
-
-
 class AskMarket(NamedTuple):
     """Ask REST whether the stream's market moves; the answer goes to ``market_answered``."""
 
     stream: Stream
-
-
-class Rotate(NamedTuple):
-    """Open a successor; close this connection once that one is proven."""
-
-    reason: str
-    deaf: str | None = None
 
 
 Effect = Send | Ping | Close | Tell | AskMarket | Rotate
@@ -160,8 +78,6 @@ class Shutdown(NamedTuple):
 
 TOO_MANY_SUBSCRIPTIONS = 4
 _SHUTDOWN = "serverShutdown"
-_ABNORMAL = 1006
-_RECONNECT = 4000  # our own close code: nobody but logs reads it
 _CONTROL_MAX_BYTES = 256 * 1024
 
 
@@ -211,28 +127,6 @@ def read_control(payload: bytes) -> Answer | Refusal | Shutdown | None:
     return Answer(message.id) if message.id is not None else None
 
 
-class Pace:
-    """At most ``per_second`` frames in any second, evenly spaced: the server's window is not ours."""
-
-    __slots__ = ("_per_second", "_sent")
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._sent: deque[float] = deque(maxlen=per_second)
-
-    def wait(self, now: float) -> float:
-        """Return how long the next frame has to wait."""
-        if not self._sent:
-            return 0.0
-        spaced = self._sent[-1] + 1.0 / self._per_second - now
-        full = self._sent[0] + 1.0 - now if len(self._sent) == self._per_second else 0.0
-        return max(0.0, spaced, full)
-
-    def spend(self, now: float) -> None:
-        """Count a frame that leaves now."""
-        self._sent.append(now)
-
-
 @dataclass(slots=True, eq=False)
 class _Request:
     method: Method
@@ -264,29 +158,32 @@ class Session:
         patience: Mapping[str, int] | None = None,
         others: Callable[[str], int] | None = None,
     ) -> None:
-        self.state = State.CONNECTING
         self.streams: dict[str, Stream] = {}
         self._settings = settings
-        self._pace = Pace(control_frames_per_second)
-        self._lifetime = lifetime_seconds
+        self._life = ConnectionLife(
+            settings,
+            frames_per_second=control_frames_per_second,
+            lifetime_seconds=lifetime_seconds,
+            names=lambda: tuple(self.streams),
+        )
         self._states = states
         self._liveness = Liveness(settings, patience, others)
         self._queue: deque[_Request] = deque()
         self._in_flight: dict[int, _Request] = {}
         self._next_id = 1
         self._answered: list[str] = []
-        self._opened_at = 0.0
-        self._active_at = 0.0
-        self._pinged_at = 0.0  # when our last ping left
-        self._awaiting_pong = False
-        self._closing: str | None = None
 
     # What the shell asks.
 
     @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        return self._life.state
+
+    @property
     def carrying(self) -> bool:
         """Whether data may come: open and not closing."""
-        return self.state in _CARRYING
+        return self._life.carrying
 
     @property
     def subscribed(self) -> bool:
@@ -300,27 +197,24 @@ class Session:
     def wake_in(self, now: float) -> float:
         """Return after how many seconds ``tick`` is due at the latest."""
         tick = self._settings.tick_seconds
-        return min(tick, max(self._pace.wait(now), 0.001)) if self._queue and self.carrying else tick
+        return min(tick, max(self._life.pace.wait(now), 0.001)) if self._queue and self.carrying else tick
 
     # Inputs.
 
     def opened(self, now: float) -> list[Effect]:
         """The handshake is done: subscribe to everything added so far."""
-        if not self._move(Trigger.OPENED):
+        if not self._life.opened(now):
             return []
-        self._opened_at = self._active_at = self._pinged_at = now
         effects = self._ask("SUBSCRIBE", self.streams)
         return effects + self._pump(now)
 
     def active(self, now: float) -> None:
         """Anything at all came from the peer."""
-        self._active_at = now
-        self._awaiting_pong = False
+        self._life.active(now)
 
     def pinged(self, now: float) -> None:
         """The peer pinged and the shell answered."""
-        self.active(now)
-        self._pace.spend(now)
+        self._life.pinged(now)
 
     def add(self, now: float, streams: Iterable[Stream]) -> list[Effect]:
         """Carry more streams. A name already carried is left alone."""
@@ -363,43 +257,34 @@ class Session:
 
     def rotate(self, reason: str, deaf: str | None = None) -> list[Effect]:
         """Ask for a successor, once; the connection carries on until it is closed."""
-        return [Rotate(reason, deaf)] if self._move(Trigger.ROTATE) else []
+        return [*self._life.rotate(reason, deaf)]
 
     def close(self, code: int, reason: str, *, abort: bool = False) -> list[Effect]:
         """Close the connection."""
-        if not self._move(Trigger.CLOSE):
-            return []
-        self._queue.clear()
-        self._in_flight.clear()
-        self._closing = reason
-        return [Close(code, reason, abort)]
+        return self._ended([*self._life.close(code, reason, abort=abort)])
 
     def lost(self, code: int | None, reason: str) -> list[Effect]:
         """The socket is closed, by whomever. Where we closed it, our reason is the one told."""
-        if not self._move(Trigger.LOST):
-            return []
-        return [Tell("connection.closed", tuple(self.streams), code, self._closing or reason)]
+        return [*self._life.lost(code, reason)]
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed: keep alive, pace out what waits, and look for whatever should have come."""
         if not self.carrying:
             return []
-        ended = self._stale(now) or self._overdue(now)
+        ended = self._ended([*self._life.stale(now)]) or self._overdue(now)
         if ended:
             return ended
-        effects = [*self._keep_alive(now), *self._pump(now), *self._look(now)]
-        if now - self._opened_at >= self._lifetime:
-            effects += self.rotate(f"age of {now - self._opened_at:.0f} s")
-        return effects
+        effects = [*self._life.keep_alive(now), *self._pump(now), *self._look(now)]
+        return [*effects, *self._life.aged(now)]
 
     # Steps.
 
-    def _move(self, trigger: Trigger) -> bool:
-        target = TRANSITIONS[self.state].get(trigger)
-        if target is None:
-            return False
-        self.state = target
-        return True
+    def _ended(self, effects: list[Effect]) -> list[Effect]:
+        """Ask for nothing any more where the connection is closed with these effects."""
+        if effects:
+            self._queue.clear()
+            self._in_flight.clear()
+        return effects
 
     def _subscribing(self) -> bool:
         return any(request.method == "SUBSCRIBE" for request in (*self._queue, *self._in_flight.values()))
@@ -416,7 +301,7 @@ class Session:
     def _pump(self, now: float) -> list[Effect]:
         """Send what waits, as far as the pace allows. A pace slot is spent for each frame returned."""
         effects: list[Effect] = []
-        while self._queue and self._pace.wait(now) <= 0:
+        while self._queue and self._life.pace.wait(now) <= 0:
             request = self._queue.popleft()
             # Names removed again while they waited; their UNSUBSCRIBE follows and does no harm.
             if request.method == "SUBSCRIBE":
@@ -424,7 +309,7 @@ class Session:
                 if not request.names:
                     self._withdraw(request)
                     continue
-            self._pace.spend(now)
+            self._life.pace.spend(now)
             request.sent_at = now
             request.ids.append(self._next_id)
             self._in_flight[self._next_id] = request
@@ -436,7 +321,7 @@ class Session:
         """Say what was subscribed, once nothing is under way any more."""
         if self._subscribing():
             return []
-        self._move(Trigger.SUBSCRIBED)
+        self._life.move(Trigger.SUBSCRIBED)
         if not self._answered:
             return []
         names, self._answered = tuple(self._answered), []
@@ -487,25 +372,6 @@ class Session:
             self._liveness.forget(name)
         return [Tell("connection.subscription-rejected", tuple(names), code, message[:200])]
 
-    def _stale(self, now: float) -> list[Effect]:
-        """End a connection whose peer is gone: nothing at all came since our last ping."""
-        if not self._awaiting_pong or now - self._pinged_at < self._settings.pong_seconds:
-            return []
-        return self._gone(f"no frame, ping or pong for {now - self._active_at:.1f} s")
-
-    def _gone(self, reason: str) -> list[Effect]:
-        told = Tell("connection.stale", tuple(self.streams), None, reason)
-        return [told, *self.close(_ABNORMAL, reason, abort=True)]
-
-    def _keep_alive(self, now: float) -> list[Effect]:
-        due = not self._awaiting_pong and now - self._pinged_at >= self._settings.ping_seconds
-        if not due or self._pace.wait(now) > 0:
-            return []
-        self._pace.spend(now)
-        self._pinged_at = now
-        self._awaiting_pong = True
-        return [Ping()]
-
     def _overdue(self, now: float) -> list[Effect]:
         """Send a request without an answer once more; without one again, give the connection up."""
         patience = self._settings.acknowledgement_seconds
@@ -516,21 +382,22 @@ class Session:
             if request in self._queue:
                 continue
             if request.attempt > 1:
-                return self.close(_RECONNECT, f"no answer to {request.method} for {2 * patience:g} s")
+                return self.close(RECONNECT, f"no answer to {request.method} for {2 * patience:g} s")
             request.attempt += 1
             self._queue.append(request)
         return []
 
     def _look(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        quiet = now - self._active_at
+        quiet = self._life.quiet(now)
         for finding in self._liveness.tick(now):
             match finding:
                 case Silent(_, _, proof) if (
                     proof != MARKET_MOVED and quiet >= self._settings.other_leg_seconds
                 ):
                     # Not one stream, the whole connection says nothing: subscribing again would go nowhere.
-                    return self._gone(f"no frame, ping or pong for {quiet:.1f} s while {proof}")
+                    gone = self._life.gone(f"no frame, ping or pong for {quiet:.1f} s while {proof}")
+                    return self._ended([*gone])
                 case Ask(stream):
                     effects.append(AskMarket(stream))
                 case Silent(stream, seconds, proof):

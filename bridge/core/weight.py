@@ -114,28 +114,30 @@ def weight_limit(exchange_info: bytes) -> int | None:
 _SPOT = {
     "ping": 1, "time": 1, "exchangeInfo": 20, "trades": 25, "historicalTrades": 25,
     "historicalBlockTrades": 25, "aggTrades": 4, "klines": 2, "uiKlines": 2, "avgPrice": 2, "referencePrice":
-    2,
+    2, "account": 20, "order": 4, "allOrders": 20, "myTrades": 20, "account/apiRestrictions": 1,
 }  # fmt: skip
 _FUTURES = {
     "ping": 1, "time": 1, "exchangeInfo": 1, "trades": 5, "historicalTrades": 200, "aggTrades": 20,
     "openInterest": 1, "fundingRate": 1, "fundingInfo": 1, "constituents": 2, "indexInfo": 1, "rpiDepth": 20,
+    "account": 5, "balance": 5, "positionRisk": 5, "order": 1, "algoOrder": 1, "allAlgoOrders": 5, "allOrders": 5,
+    "userTrades": 5, "income": 30, "listenKey": 1,
 }  # fmt: skip
 #: With a symbol (or pair), and without.
 _SPOT_BY_SYMBOL = {
     "ticker/24hr": (2, 80), "ticker/price": (2, 4), "ticker/bookTicker": (2, 4), "ticker": (4, 200),
-    "ticker/tradingDay": (4, 200),
+    "ticker/tradingDay": (4, 200), "openOrders": (6, 80),
 }  # fmt: skip
 _FUTURES_BY_SYMBOL = {
     "premiumIndex": (1, 10), "ticker/24hr": (1, 40), "ticker/bookTicker": (2, 5), "ticker/price": (2, 5),
-    "assetIndex": (1, 10),
+    "assetIndex": (1, 10), "openOrders": (1, 40), "openAlgoOrders": (1, 40),
 }  # fmt: skip
 _UNKNOWN = 20
 
 
 def weight_of(market: Market, path: str, params: Mapping[str, object]) -> int:
-    """Return what a GET costs, by the exchange's tables; 20 where they don't say.
+    """Return what a request costs, by the exchange's tables; 20 where they don't say.
 
-    Sources: facts sheets, spot section 7.2 and derivatives section 7.
+    Where usdm and coinm differ, the higher. Sources: facts sheets, spot sections 6.4, 7.2, 7.4, derivatives section 7.
     """
     name = "/".join(path.rstrip("/").split("/")[3:])  # "/api/v3/ticker/24hr" -> "ticker/24hr"
     limit = _number(params.get("limit"))

@@ -339,7 +339,7 @@ class Lifecycle(Record, frozen=True, gc=False):
         environment: See ``avro/``.
         connectionId: The connection concerned; shown as hexadecimal.
         market: Its market.
-        streams: Stream names concerned.
+        streams: Stream names concerned; of a private connection its accounts.
         attempt: Which attempt in a row, from 1.
         code: WebSocket close code or HTTP status.
         reason: Why, in words.
@@ -349,6 +349,7 @@ class Lifecycle(Record, frozen=True, gc=False):
             last update id.
         shard: The shard concerned.
         requestId: The request concerned.
+        account: The account concerned, by its name in the configuration.
     """
 
     structure: ClassVar[str] = "lifecycle"
@@ -370,6 +371,7 @@ class Lifecycle(Record, frozen=True, gc=False):
     lastSequence: int | None
     shard: int | None
     requestId: str | None
+    account: str | None
 
 
 class Liquidation(Envelope, frozen=True, gc=False):

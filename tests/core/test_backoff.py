@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.backoff import AttemptBudget, Backoff, Failure
+from bridge.core.backoff import AttemptBudget, Backoff, Failure, LoginBackoff
 from bridge.core.connection_settings import ConnectionSettings
+from bridge.core.private_settings import PrivateSettings
 
 SETTINGS = ConnectionSettings(retry_minimum_seconds=0.5, retry_maximum_seconds=60)
 
@@ -81,3 +82,15 @@ def test_a_refused_ip_holds_every_attempt():
     assert budget.reserve(20.0) == 40
     assert budget.held(59.0) == 1
     assert budget.held(61.0) == 0
+
+
+@given(st.floats(0, 1), st.integers(1, 60))
+def test_a_refused_key_waits_at_least_twice_as_long_each_time(drawn, refusals):
+    """From five seconds up to fifteen minutes, never less for good luck; after a calm time it begins anew."""
+    backoff = LoginBackoff(PrivateSettings(), lambda: drawn)
+    waits = [backoff.failed() for _ in range(refusals)]
+    least = [min(900.0, 5.0 * 2**number) for number in range(refusals)]
+    assert all(low <= wait <= low * 1.25 for low, wait in zip(least, waits, strict=True))
+    assert backoff.attempt == refusals
+    backoff.reset()
+    assert backoff.failed() == waits[0]

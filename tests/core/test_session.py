@@ -5,24 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.connection_settings import ConnectionSettings
-from bridge.core.session import (
+from bridge.core.connection_life import (
     TRANSITIONS,
-    Answer,
-    AskMarket,
     Close,
-    Pace,
     Ping,
-    Refusal,
     Rotate,
     Send,
-    Session,
-    Shutdown,
     State,
     Tell,
     Trigger,
-    read_control,
 )
+from bridge.core.connection_settings import ConnectionSettings
+from bridge.core.keep_alive import Pace
+from bridge.core.session import Answer, AskMarket, Refusal, Session, Shutdown, read_control
 from bridge.model import Stream, StreamState
 
 SETTINGS = ConnectionSettings()
