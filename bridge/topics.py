@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.catalogue import UNKNOWN, Catalogue, TopicNames
+from bridge.core.account_records import CHANNEL as USER
 from bridge.kafka.topics import TopicSpec
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def _needed(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tup
             channel = catalogue.parse_channel(market, text).channel
             yield "raw", ("raw", market, channel)
             structures |= dict.fromkeys(catalogue.channel(market, channel).structures)
+    for account in settings.accounts:
+        yield "raw.user", ("raw", account.market, USER)
+        structures |= dict.fromkeys(catalogue.accounts.structures(account.market))
     for structure in structures:
         yield "unified", ("unified", structure)
         if structure in catalogue.topics.state:
@@ -68,7 +72,8 @@ def _spec(
 
 def _retention(days: RetentionDays, family: str) -> int | None:
     named = {
-        "raw": days.raw, "raw.api": days.raw, "unified": days.unified, "lifecycle": days.lifecycle, "gaps": days.gaps,
+        "raw": days.raw, "raw.api": days.raw, "raw.user": days.user, "unified": days.unified,
+        "lifecycle": days.lifecycle, "gaps": days.gaps,
         "dead-letter": days.dead_letter, "control.signals": days.signals,
     }  # fmt: skip
     value = named.get(family)

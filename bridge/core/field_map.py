@@ -85,6 +85,10 @@ class WireKeys:
             self._types[key] = wire
         return attributes(key)
 
+    def wire(self, key: str, otherwise: str) -> str:
+        """Return how ``key`` is read so far, or ``otherwise``."""
+        return self._types.get(key, otherwise)
+
     def rows(self, key: str) -> WireKeys:
         """Return the keys of the rows in the array at ``key``."""
         return self._rows.setdefault(key, WireKeys())
