@@ -143,7 +143,7 @@ class CompiledSource:
                         yield Unmade(maker.structure, str(error))
                     else:
                         if values is not None:
-                            yield Draft(maker.structure, values, origin, connection)
+                            yield Draft(maker.structure, values, origin, connection, asked_at)
 
 
 class AccountSources(NamedTuple):
@@ -195,7 +195,7 @@ def _maker(
     if stray:
         raise ContractError(f"{where}: avro/{record.structure}.avsc has no field {', '.join(sorted(stray))}")
     rows = keys if record.each is None else keys.rows(record.each)
-    reader = _Reader(keys, rows, where)
+    reader = _Reader(keys, rows, where, {record.when, record.unless_zero})
     fields = []
     for target in targets:
         reader.where = f"{where}: {record.structure}.{target.name}"
@@ -220,10 +220,17 @@ _MAYBE_TEXT = SchemaField("text", "string", True, (), "")
 
 
 class _Reader:
-    """Makes sources of a record's expressions, and notes the keys that they read."""
+    """Makes sources of a record's expressions, and notes the keys that they read.
 
-    def __init__(self, keys: WireKeys, rows: WireKeys, where: str) -> None:
-        self.keys, self.rows, self.where = keys, rows, where
+    Args:
+        keys: of the message.
+        rows: of the rows, or of the message where it has none.
+        where: for messages.
+        guarded: keys without which the record does not exist, so that messages may lack them.
+    """
+
+    def __init__(self, keys: WireKeys, rows: WireKeys, where: str, guarded: set[str | None]) -> None:
+        self.keys, self.rows, self.where, self.guarded = keys, rows, where, guarded
 
     def conditions(self, record: AccountRecord) -> Iterator[Source]:
         """Yield what must be true for a record to exist."""
@@ -279,6 +286,8 @@ class _Reader:
         """Return what reads a key, of the row or with ``^`` of the message."""
         outer = key.startswith("^")
         bare = key.removeprefix("^")
+        if key in self.guarded and not wire.endswith("?"):
+            wire += "?"
         path = (self.keys if outer else self.rows).use(bare, wire, self.where)
         if "?" not in bare:
             found = attrgetter(".".join(path))

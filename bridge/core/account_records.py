@@ -40,12 +40,14 @@ class Draft(NamedTuple):
         values: its fields by name, ``symbol``, ``exchangeSymbol`` and ``sequence`` of the envelope among them.
         origin: where it comes from.
         connection: id of the connection it came on; 0 for answers of REST.
+        asked_at: when REST was asked, microseconds of the exchange's time; 0 for events.
     """
 
     structure: str
     values: Mapping[str, Any]
     origin: Origin
     connection: int
+    asked_at: int = 0
 
     @property
     def time(self) -> int:

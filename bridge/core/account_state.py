@@ -10,7 +10,7 @@ whether it is done with; a balance's and a position's update time. docs/adr/0015
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge.core.account_ledger import Entries
@@ -24,6 +24,7 @@ REMEMBERED = 20_000
 """Fills, finished orders and other things told once that are remembered one by one, of each kind."""
 
 _FINISHED = frozenset({"closed", "canceled", "rejected", "expired"})
+_UNTOLD = object()
 _KEPT = ("timestamp", "lastTradeTimestamp")
 """Fields of an order that later messages may not tell again."""
 
@@ -65,24 +66,27 @@ class _Known:
         version: how new it is.
         shown: what a reader sees of it, whoever told it (:func:`_shown`).
         seen: all that was shown with this version.
-        connection: where it came on; 0 for REST.
+        told: the connections that told it, and so are as far as it; 0 for REST.
         execution: newest execution id, where one was told.
     """
 
     draft: Draft
     version: _Version
     shown: tuple[Any, ...]
-    seen: list[tuple[Any, ...]] = field(default_factory=list)
-    connection: int = 0
+    seen: list[tuple[Any, ...]]
+    told: set[int]
     execution: int | None = None
 
     def learn(self, draft: Draft, version: _Version, shown: tuple[Any, ...]) -> None:
         """Take what a message tells besides, though it is not published."""
+        if version == self.version and _same(shown, self.shown):
+            self.told.add(draft.connection)
         if draft.structure == "order":
             self.draft = _with_known(self.draft, draft)
         elif draft.connection == 0 and version > self.version:
             # the state as REST saw it later: what is older than that is older than what is known
             self.version, self.seen = version, [shown]
+            self.told.add(0)
 
 
 class AccountState:
@@ -181,25 +185,30 @@ class AccountState:
         execution = draft.values.get("sequence")
         if execution is None and before is not None:
             execution = before.execution
-        self._known[name] = _Known(draft, version, shown, seen, draft.connection, execution)
+        self._known[name] = _Known(draft, version, shown, seen, {draft.connection}, execution)
 
 
 def _is_newer(known: _Known, draft: Draft, version: _Version, shown: tuple[Any, ...]) -> bool:
     """Tell whether a state is behind what is known, in the exchange's order."""
     if version < known.version or version.filled < known.version.filled:
         return False
-    execution = draft.values.get("sequence")
-    if execution is not None and known.execution is not None and execution <= known.execution:
-        return False
     repeated = any(_same(shown, one) for one in known.seen)
     if draft.connection == 0:
-        return not repeated and not _same(shown, known.shown)
+        # The exchange may have been asked between two changes in one millisecond; asked later, it knows all of them.
+        sure = version > known.version or draft.asked_at > version.time
+        return sure and not repeated and not _same(shown, known.shown)
+    execution = draft.values.get("sequence")
+    if execution is not None and known.execution is not None:
+        told_by_rest = repeated and version == known.version and 0 in known.told
+        return bool(execution > known.execution) and not told_by_rest
     if version > known.version:
         return True
-    if draft.connection == known.connection:
-        # a connection tells things in order; what it repeats, it repeats at once
-        return execution is not None or not _same(shown, known.shown)
-    return not repeated
+    if draft.connection in known.told:
+        # A connection tells things in order, and repeats something at once if at all. So one that is as far as what is
+        # known goes on from there, though it may come to a state that there was before in the same millisecond.
+        return not _same(shown, known.shown)
+    # Another connection may lag: only where REST told what is known does what was not seen yet count as newer.
+    return 0 in known.told and not repeated
 
 
 def _version(draft: Draft, known: _Known | None) -> _Version:
@@ -213,22 +222,26 @@ def _version(draft: Draft, known: _Known | None) -> _Version:
 
 
 def _shown(draft: Draft) -> tuple[Any, ...]:
-    """Return what events and REST both tell of a state; None where one of them may not."""
+    """Return what events and REST both tell of a state; :data:`_UNTOLD` where this message does not."""
     values = draft.values
     if draft.structure == "order":
         price = values.get("price") if values.get("type") == "limit" else None
-        names = ("exchangeStatus", "filled", "amount", "triggerPrice", "workingTime", "preventedAmount")
-        return (*(values.get(name) for name in names), price)
+        names = ("exchangeStatus", "amount", "triggerPrice", "workingTime")
+        told = (values.get(name) for name in names)
+        return (*told, price, *(_told(values.get(name)) for name in ("filled", "preventedAmount")))
     if draft.structure == "balance":
         if values.get("used") is not None:
             return (values["free"], values["used"])
         return (values["total"], values.get("crossWalletBalance"))
-    mode = values.get("marginMode")
-    return (values["contracts"], values["side"], values["entryPrice"], mode)
+    return (values["contracts"], values["side"], values["entryPrice"], _told(values.get("marginMode")))
+
+
+def _told(value: object) -> object:
+    return _UNTOLD if value is None else value
 
 
 def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return all(a == b or a is None or b is None for a, b in zip(one, other, strict=True))
+    return all(a == b or _UNTOLD in {a, b} for a, b in zip(one, other, strict=True))
 
 
 def _with_known(draft: Draft, known: Draft) -> Draft:
@@ -256,7 +269,7 @@ def _nothing(draft: Draft, at: int) -> Draft:
         same = ("contractSize", "hedged", "positionSide", "marginMode", "isolated", "marginAsset")
         kept |= {name: values.get(name) for name in same}
         kept |= {"contracts": 0, "side": None, "entryPrice": 0, "unrealizedPnl": 0}
-    return Draft(draft.structure, kept, "snapshot", 0)
+    return Draft(draft.structure, kept, "snapshot", 0, at)
 
 
 def _fill(draft: Draft) -> tuple[Any, ...]:
