@@ -13,6 +13,7 @@ import yaml
 
 from bridge import contracts, schema
 from bridge.core.account_compile import AccountSources, CompiledSource, compile_source
+from bridge.core.account_records import CHANNEL
 from bridge.core.compile import CompiledChannel, compile_channel, constant_bytes
 from bridge.core.declaration import AccountSource, Channel, OnMarket, Topics
 from bridge.core.history import StreamHistory, stream_history
@@ -36,6 +37,9 @@ CONTROL = "control"
 """Raw channel of answers to SUBSCRIBE and its kin, in the market's ``api`` topic."""
 UNKNOWN = "unknown"
 """Raw channel of messages whose stream is not in the catalogue."""
+
+USER = CHANNEL
+"""Raw channel of private events and of private answers."""
 
 
 class Choice(NamedTuple):

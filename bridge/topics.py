@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.catalogue import UNKNOWN, Catalogue, TopicNames
-from bridge.core.account_records import CHANNEL as USER
+from bridge.catalogue import UNKNOWN, USER, Catalogue, TopicNames
 from bridge.kafka.topics import TopicSpec
 
 if TYPE_CHECKING:

@@ -272,7 +272,8 @@ def test_topic_families_keep_what_the_contract_says() -> None:
         if "retention.ms" in f.config
     }
     assert days == {
-        "raw": 7, "raw.api": 7, "unified": 30, "lifecycle": 30, "gaps": 90, "dead-letter": 30, "control.signals": 7,
+        "raw": 7, "raw.api": 7, "raw.user": 30, "unified": 30, "lifecycle": 30, "gaps": 90,
+        "dead-letter": 30, "control.signals": 7,
     }  # fmt: skip
     compacted = {n for n, f in families.items() if f.config["cleanup.policy"] == "compact"}
     assert compacted == {"state", "coverage", "control.checkpoints"}

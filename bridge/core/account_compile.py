@@ -7,7 +7,6 @@ Other than streams, these make values and not Avro bytes: what an account's even
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -80,7 +79,7 @@ class _Maker:
     def scopes(self, message: Any, instruments: Instruments, asked_at: int) -> Iterator[Scope]:
         """Yield a scope for each row."""
         nothing = instruments.get("")
-        rows = (message,) if self.each is None else attrgetter(".".join(self.each))(message) or ()
+        rows = (message,) if self.each is None else _inside(message, self.each) or ()
         for row in rows:
             scope = Scope(message, row, nothing, instruments, asked_at)
             if self.symbol is not None:
@@ -257,7 +256,7 @@ class _Reader:
             amount = self.read(wanted[0], "text?")
             return lambda scope: (UNSCALED[text] or None) if (text := amount(scope)) else None
         arguments = checked_call(name, wanted, target, ACCOUNT_CONVERSIONS, _GIVEN, self.where)
-        sources = [attrgetter(n) if wire is None else self.read(n, wire) for n, wire in arguments]
+        sources = [_given(n) if wire is None else self.read(n, wire) for n, wire in arguments]
         function = ACCOUNT_CONVERSIONS[name]
         return lambda scope: function(*[source(scope) for source in sources])
 
@@ -289,17 +288,20 @@ class _Reader:
         if key in self.guarded and not wire.endswith("?"):
             wire += "?"
         path = (self.keys if outer else self.rows).use(bare, wire, self.where)
-        if "?" not in bare:
-            found = attrgetter(".".join(path))
-            return (lambda scope: found(scope.message)) if outer else (lambda scope: found(scope.row))
+        if outer:
+            return lambda scope: _inside(scope.message, path)
+        return lambda scope: _inside(scope.row, path)
 
-        def lenient(scope: Scope) -> Any:
-            value = scope.message if outer else scope.row
-            for attribute in path:
-                value = None if value is None else getattr(value, attribute)
-            return value
 
-        return lenient
+def _inside(value: Any, path: tuple[str, ...]) -> Any:
+    """Return what lies at a path of attributes; None where a part on the way is missing."""
+    for attribute in path:
+        value = None if value is None else getattr(value, attribute)
+    return value
+
+
+def _given(name: str) -> Source:
+    return lambda scope: getattr(scope, name)
 
 
 def _is_one_of(found: Source, wanted: frozenset[str]) -> Source:

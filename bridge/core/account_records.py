@@ -1,7 +1,7 @@
 """Unified records of accounts before and after they are encoded: what they hold, their keys and their identity.
 
 A draft holds values as they are computed with: decimals are unscaled integers (times 10**18), times microseconds. So
-drafts can be compared and merged exactly; ``encoded`` makes Avro bytes of one.
+drafts can be compared and merged exactly; :class:`Encoder` makes Avro bytes of one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bridge.core.schema import ENVELOPE, encode
 from bridge.errors import UnexpectedMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bridge.core.schema import Schema
     from bridge.model import Market, Origin
@@ -123,44 +123,64 @@ def state_key(draft: Draft, account: str, market: Market) -> bytes | None:
     return ":".join((account, market, *identity(draft))).encode()
 
 
-def encoded(schema: Schema, draft: Draft, source: Provenance) -> bytes:
-    """Return the record in single-object encoding.
+class Encoder:
+    """Encodes drafts of one structure.
 
-    Raises:
-        UnexpectedMessage: a value does not fit its field.
+    Args:
+        schema: of the structure.
     """
-    values: dict[str, Any] = {
-        **draft.values,
-        "market": source.market,
-        "account": source.account,
-        "channel": CHANNEL,
-        "origin": draft.origin,
-        "writerEpoch": source.epoch,
-        "connectionId": source.connection_id,
-        "connectionSequence": source.number,
-        "receivedAt": source.received_at,
-    }
-    try:
-        return encode(schema, _prepared(schema.text, values, {}))
-    except UnicodeEncodeError as error:
-        raise UnexpectedMessage(f"text that is no Unicode: {error.reason}") from None
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema, self._named = schema, dict(_definitions(schema.text))
+
+    def encoded(self, draft: Draft, source: Provenance) -> bytes:
+        """Return the record in single-object encoding.
+
+        Raises:
+            UnexpectedMessage: a value does not fit its field.
+        """
+        values: dict[str, Any] = {
+            **draft.values,
+            "market": source.market,
+            "account": source.account,
+            "channel": CHANNEL,
+            "origin": draft.origin,
+            "writerEpoch": source.epoch,
+            "connectionId": source.connection_id,
+            "connectionSequence": source.number,
+            "receivedAt": source.received_at,
+        }
+        try:
+            return encode(self._schema, self._prepared(self._schema.text, values))
+        except UnicodeEncodeError as error:
+            raise UnexpectedMessage(f"text that is no Unicode: {error.reason}") from None
+
+    def _prepared(self, type_: Any, value: Any) -> Any:
+        """Return a value as fastavro writes it: all fields of records, decimals as their bytes."""
+        if isinstance(type_, list):
+            return None if value is None else self._prepared(type_[1], value)
+        if isinstance(type_, str):
+            named = self._named.get(type_)
+            return _plain(type_, value) if named is None else self._prepared(named, value)
+        if type_["type"] == "record":
+            return {f["name"]: self._prepared(f["type"], value.get(f["name"])) for f in type_["fields"]}
+        if type_["type"] == "array":
+            return [self._prepared(type_["items"], item) for item in value or ()]
+        if type_["type"] == "enum":
+            return _symbol(type_["symbols"], value)
+        return _plain(type_["logicalType"], value)
 
 
-def _prepared(type_: Any, value: Any, named: dict[str, Any]) -> Any:
-    """Return a value as fastavro writes it: all fields of records, decimals as their bytes."""
+def _definitions(type_: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the named types inside a type."""
     if isinstance(type_, list):
-        return None if value is None else _prepared(type_[1], value, named)
-    if isinstance(type_, str):
-        return _prepared(named[type_], value, named) if type_ in named else _plain(type_, value)
-    if type_["type"] in {"record", "enum"}:
-        named[type_["name"]] = type_
-    if type_["type"] == "record":
-        return {f["name"]: _prepared(f["type"], value.get(f["name"]), named) for f in type_["fields"]}
-    if type_["type"] == "array":
-        return [_prepared(type_["items"], item, named) for item in value or ()]
-    if type_["type"] == "enum":
-        return _symbol(type_["symbols"], value)
-    return _plain(type_["logicalType"], value)
+        yield from _definitions(type_[1])
+    elif isinstance(type_, dict):
+        if "name" in type_:
+            yield type_["name"], type_
+        for field in type_.get("fields", ()):
+            yield from _definitions(field["type"])
+        yield from _definitions(type_.get("items"))
 
 
 def _symbol(symbols: list[str], value: object) -> object:

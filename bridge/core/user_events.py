@@ -13,10 +13,12 @@ import msgspec
 from bridge.core.account_compile import Unmade
 from bridge.core.account_records import (
     CHANNEL,
+    FUTURES,
+    PRIVATE,
+    Encoder,
     PrivateRecord,
     Provenance,
     draft_of,
-    encoded,
     key,
     state_key,
 )
@@ -129,6 +131,7 @@ class AccountDeriver:
         self.state = AccountState()
         self._sources, self._schemas, self._environment = sources, schemas, environment
         self._writer, self._instruments = writer, instruments
+        self._encoders = {structure: Encoder(schemas[structure]) for structure in PRIVATE + FUTURES}
 
     def use(self, instruments: Instruments) -> None:
         """Use a newer table of instruments from the next message on."""
@@ -242,14 +245,14 @@ class AccountDeriver:
         self, draft: Draft, message: _Message, records: list[PrivateRecord], letters: list[Notice]
     ) -> None:
         """Encode what is news; what can't be encoded is not taken note of."""
-        schema, source = self._schemas[draft.structure], message.source
+        encoder, source = self._encoders[draft.structure], message.source
         try:
-            value = encoded(schema, draft, source)
+            value = encoder.encoded(draft, source)
             news = self.state.accept(draft)
             if news is None:
                 return
             if news is not draft:
-                value = encoded(schema, news, source)
+                value = encoder.encoded(news, source)
             record_key, record_state = key(news, self.account), state_key(news, self.account, self.market)
         except (UnexpectedMessage, OverflowError, UnicodeEncodeError) as error:
             letters.append(self._letter(message, "unify", str(error), f"unified.{draft.structure}"))

@@ -23,6 +23,7 @@ _PLAIN = {
     "double": "float",
 }
 _SHAPES = {"market": "instrument"}
+_NOT_IN_CCXT = frozenset({"account-event"})
 _HEAD = '''"""The record class of each structure.
 
 Written by ``python -m bridge.sdk.generate`` from ``avro/``: change it there.
@@ -57,6 +58,7 @@ class _Writer:
     def __init__(self) -> None:
         self.enums: dict[str, str] = {}
         self.parts: dict[str, str] = {}
+        self.named_parts: dict[str, list[dict[str, Any]]] = {}
         self.built: list[str] = []
 
     def module(self) -> str:
@@ -89,7 +91,7 @@ class _Writer:
             f'    time_field: ClassVar[str] = "{_TIME_FIELDS.get(structure, "timestamp")}"\n\n'
             f"{self.fields(own)}"
         )
-        if unified:
+        if unified and structure not in _NOT_IN_CCXT:
             body += self.shape(structure)
         inner = [part for part in self.parts.values() if part]
         self.parts = dict.fromkeys(self.parts, "")
@@ -132,6 +134,10 @@ class _Writer:
     def part(self, type_: dict[str, Any]) -> None:
         """Write the class of a record inside a record; levels are tuples, so that they unpack."""
         name, fields = type_["name"], type_["fields"]
+        known = self.named_parts.setdefault(name, fields)
+        if known is not fields:
+            assert known == fields, f"avro/: {name} is not the same everywhere"
+            return
         base = "NamedTuple" if name == "Level" else "msgspec.Struct, frozen=True, gc=False"
         lines = self.fields(fields)
         doc = f"Part ``{name}`` of a record."
