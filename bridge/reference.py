@@ -154,10 +154,10 @@ def _account_sources(structure: str) -> str:
     for compiled in _each_account_source():
         for record in compiled.declaration.records:
             if record.structure == structure:
-                fields = {**record.fields, **getattr(record, compiled.market)}
+                sources = {**record.fields, **getattr(record, compiled.market)}
                 head = _account_label(compiled) + (f", each {_code(record.each)}" if record.each else "")
                 head += f", where {_code(record.unless_zero)}" if record.unless_zero else ""
-                found = {field: source for field, source in fields.items() if source is not None}
+                found = {field: source for field, source in sources.items() if source is not None}
                 columns.setdefault(head, {})[compiled.market] = found
     fields = [f.name for f in schemas()[structure].fields]
     used = [f for f in fields if any(f in m for by in columns.values() for m in by.values())]

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from bridge import contracts, reference
 from bridge.catalogue import Catalogue, TopicNames, catalogue, select
-from bridge.core.declaration import Backfill, Channel, OnMarket, Record, Sequence, Topic
+from bridge.core.declaration import (
+    AccountEndpoint,
+    AccountRecord,
+    AccountSource,
+    Backfill,
+    Channel,
+    OnMarket,
+    Record,
+    Sequence,
+    Topic,
+)
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.errors import ConfigError, ContractError
 from bridge.model import MARKETS, Market
@@ -253,6 +263,22 @@ def test_every_public_stream_of_binance_has_a_channel() -> None:
         assert set(wanted) <= found, market
 
 
+def test_every_private_event_of_binance_is_declared() -> None:
+    """By the names of Binance's documentation as of November 2026; portfolio margin has its own streams."""
+    spot = "outboundAccountPosition balanceUpdate executionReport listStatus eventStreamTerminated externalLockUpdate"
+    futures = (
+        "ORDER_TRADE_UPDATE ALGO_UPDATE ACCOUNT_UPDATE MARGIN_CALL ACCOUNT_CONFIG_UPDATE STRATEGY_UPDATE GRID_UPDATE "
+        "listenKeyExpired"
+    )
+    wanted = {
+        "spot": spot.split(),
+        "usdm": [*futures.split(), "TRADE_LITE", "CONDITIONAL_ORDER_TRIGGER_REJECT"],
+        "coinm": futures.split(),
+    }
+    for market, names in wanted.items():
+        assert set(names) <= {name for on, name in catalogue().accounts.events if on == market}, market
+
+
 def test_topics_are_named_by_the_contract() -> None:
     """binance.<environment>.<layer>…, or another namespace for replay."""
     names = TopicNames("testnet")
@@ -321,13 +347,19 @@ def _changed(
             "order-book.bids",
         ),
         ("../topics.yaml", lambda t: t.replace("partitions: 1", "partitions: one"), "Expected `int"),
+        ("../account/trade-lite.yaml", lambda t: t.replace("event:", "evens:"), "unknown field `evens`"),
+        (
+            "../account/trade-lite.zz.yaml",
+            lambda _: "summary: x\nmarkets: [usdm]\nevent: TRADE_LITE\n",
+            "TRADE_LITE is declared twice for usdm",
+        ),
     ],
 )
 def test_wrong_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, change: Callable[[str], str], message: str
 ) -> None:
     """The bridge refuses to start, and says where the mistake is."""
-    where = f"topics/streams/{file}" if not file.startswith("..") else "topics/topics.yaml"
+    where = f"topics/streams/{file}".replace("streams/../", "")
     with pytest.raises(ContractError, match=f"{re.escape(where)}: .*{re.escape(message)}") as raised:
         _changed(tmp_path, monkeypatch, f"topics/streams/{file}", change)
     assert "\n\n" not in str(raised.value)
@@ -362,6 +394,9 @@ def test_reference_pages_leave_nothing_out() -> None:
         assert all(f"`{pattern}`" in part for pattern in (on.stream, on.all) if pattern is not None)
         if not catalogue().channel(market, name).structures:
             assert f"`{name}`" in records.partition("## Channels that are kept raw")[2].partition("\n## ")[0]
+    accounts = catalogue().accounts
+    for _, name in [*accounts.events, *accounts.answers]:
+        assert f"`{name}`" in topics, name
     for family in catalogue().topics.families:
         assert family.split(".")[0] in topics
 
@@ -372,7 +407,10 @@ def test_unknown_table_is_an_error() -> None:
         reference.current("<!-- table: fieldz trade -->\n<!-- end -->")
 
 
-@pytest.mark.parametrize("type_", [Channel, OnMarket, Sequence, Backfill, Record, Topic])
+@pytest.mark.parametrize(
+    "type_",
+    [Channel, OnMarket, Sequence, Backfill, Record, Topic, AccountSource, AccountEndpoint, AccountRecord],
+)
 def test_every_key_of_the_declarations_is_explained(type_: type) -> None:
     """topics/README.md names each key and each sequence rule."""
     page = (ROOT / "topics/README.md").read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ from tests.derived import read
 from tests.simulator.accounts.stage import NOW, Cast
 
 if TYPE_CHECKING:
+    from bridge.core.account_compile import AccountSources
     from bridge.model import Market, Origin
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -37,10 +38,16 @@ def instruments(market: Market) -> Instruments:
     return parse_exchange_info(market, body)[1]
 
 
-def deriver(market: Market, origin: Origin = "live") -> AccountDeriver:
+def deriver(market: Market, origin: Origin = "live", sources: AccountSources | None = None) -> AccountDeriver:
     """Return a deriver that knows nothing yet."""
     return AccountDeriver(
-        catalogue().accounts, schemas(), "prod", "main", market, Writer(origin, 0), instruments(market)
+        sources or catalogue().accounts,
+        schemas(),
+        "prod",
+        "main",
+        market,
+        Writer(origin, 0),
+        instruments(market),
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from bridge import contracts
 from bridge.catalogue import catalogue
 from tests.core.account_histories import RECEIVED_AT, deriver
-from tests.core.test_cases import CASES, CONNECTION, NUMBER, _expected, _plain
+from tests.core.test_cases import CASES, CONNECTION, NUMBER, ROOT, _expected, _plain
 from tests.derived import read
 
 if TYPE_CHECKING:
@@ -56,9 +59,12 @@ def _ways() -> list[Any]:
 def test_message_becomes_its_records(path: Path, endpoint: str | None) -> None:
     """The records are exactly those of the case, lead back to the message, and raw holds it as received."""
     case = _load(path)
-    market = case["market"]
-    taken = _fed(case, deriver(market), endpoint)
+    _check(case, deriver(case["market"]), endpoint)
 
+
+def _check(case: dict[str, Any], account: AccountDeriver, endpoint: str | None) -> None:
+    market = case["market"]
+    taken = _fed(case, account, endpoint)
     structure, raw = read(taken.raw.value)
     assert (structure, taken.raw.key, taken.raw.state) == ("raw", b"main", None)
     assert raw["payload"] == case["payload"].encode()
@@ -97,3 +103,15 @@ def test_everything_declared_has_a_case() -> None:
             events.add((case["market"], message.get("event", message)["e"]))
     assert sorted(catalogue().accounts.events.keys() - events) == []
     assert sorted(catalogue().accounts.answers.keys() - answers) == []
+
+
+def test_how_to_add_an_event_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's declaration, put among the others, makes the records of the page's case; the declaration is all."""
+    page = (ROOT / "docs/how-to/add-a-user-event.md").read_text(encoding="utf-8")
+    declaration, case = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    for folder in ("avro", "topics"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.setattr(contracts, "root", lambda: tmp_path)
+    (tmp_path / "topics/account/bonus-update.yaml").write_text(declaration, encoding="utf-8")
+    account = deriver("usdm", sources=catalogue.__wrapped__().accounts)
+    _check(yaml.safe_load(case), account, None)

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.core.account_records import Draft
+from bridge.core.account_state import AccountState
+from bridge.core.remembered import Remembered
 from bridge.model import MARKETS
 from tests.core.account_histories import Answer, History, Published, Reader, improvised
 
@@ -182,3 +185,185 @@ def test_answers_about_what_is_known_add_nothing(market: Market, seed: int, netw
         (p.structure, p.record | {"connectionSequence": q.record["connectionSequence"]})
         for p, q in zip(truth.published, reader.published, strict=True)
     ]
+
+
+# Rules, one by one
+
+
+def _state_draft(structure: str, connection: int = 1, asked_at: int = 0, **values: Any) -> Draft:
+    """Return a draft with what the rules look at."""
+    usual: dict[str, Any] = {
+        "symbol": "BTC/USDT",
+        "exchangeSymbol": "BTCUSDT",
+        "timestamp": 1,
+        "lastUpdateTimestamp": 1,
+    }
+    usual |= {
+        "order": {
+            "id": "1",
+            "conditional": False,
+            "status": "open",
+            "exchangeStatus": "NEW",
+            "filled": 0,
+            "amount": 9,
+        },
+        "balance": {"currency": "BTC", "free": 1, "used": 0, "total": 1},
+        "position": {"positionSide": "BOTH", "contracts": 1, "side": "long", "entryPrice": 5},
+        "my-trade": {"id": "7", "order": "1"},
+        "ledger": {"currency": "USDT", "direction": "out", "amount": 5, "exchangeType": "FUNDING_FEE"},
+        "account-event": {"event": "leverage"},
+    }[structure]
+    return Draft(structure, usual | values, "live" if connection else "snapshot", connection, asked_at)
+
+
+def _accepted(state: AccountState, *drafts: Draft) -> list[bool]:
+    return [state.accept(draft) is not None for draft in drafts]
+
+
+def test_an_order_that_is_done_with_stays_so() -> None:
+    """Nothing of an order follows its end, however new it says it is."""
+    done = _state_draft("order", status="canceled", exchangeStatus="CANCELED", lastUpdateTimestamp=5)
+    late = _state_draft("order", lastUpdateTimestamp=9)
+    again = _state_draft("order", 0, 9, status="expired", exchangeStatus="EXPIRED", lastUpdateTimestamp=9)
+    state = AccountState()
+    assert _accepted(state, _state_draft("order"), done, late, again, done) == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert state.open_orders() == []
+
+
+def test_what_filled_never_shrinks() -> None:
+    """A row of a database that lags, though its update time is newer, does not take a fill back."""
+    state = AccountState()
+    filled = _state_draft("order", filled=3, exchangeStatus="PARTIALLY_FILLED", lastUpdateTimestamp=5)
+    assert _accepted(state, filled, _state_draft("order", 0, 9, lastUpdateTimestamp=7)) == [True, False]
+
+
+def test_open_orders_are_told_with_their_kind() -> None:
+    """A plain and a conditional order of one id are two; both are open until they end."""
+    state = AccountState()
+    assert _accepted(state, _state_draft("order"), _state_draft("order", conditional=True)) == [True, True]
+    assert [tuple(order) for order in state.open_orders()] == [
+        ("BTCUSDT", "1", False),
+        ("BTCUSDT", "1", True),
+    ]
+
+
+def test_when_an_order_was_placed_is_kept() -> None:
+    """Later events of futures do not tell it; a row that is no news may have told it."""
+    state = AccountState()
+    state.accept(_state_draft("order", timestamp=None, lastUpdateTimestamp=5))
+    assert state.accept(_state_draft("order", 0, 9, timestamp=2, lastUpdateTimestamp=5)) is None
+    news = state.accept(_state_draft("order", timestamp=None, lastUpdateTimestamp=6))
+    assert news is not None
+    assert news.values["timestamp"] == 2
+
+
+def test_rest_asked_within_a_change_s_millisecond_is_not_believed() -> None:
+    """Between two changes of one millisecond it may say what was before; asked later it says what is."""
+    state = AccountState()
+    assert _accepted(
+        state,
+        _state_draft("balance", lastUpdateTimestamp=5000),
+        _state_draft("balance", 0, 5000, free=2, total=2, lastUpdateTimestamp=5000),
+        _state_draft("balance", 0, 6000, free=3, total=3, lastUpdateTimestamp=5000),
+    ) == [True, False, True]
+
+
+def test_a_connection_that_lags_does_not_take_a_state_back() -> None:
+    """In one millisecond only a connection that told what is known goes on from there, even to a state seen before."""
+    ahead = [_state_draft("balance", 2, free=free, total=free) for free in (2, 1, 2)]
+    behind = _state_draft("balance", 1, free=7, total=7)
+    state = AccountState()
+    assert _accepted(state, ahead[0], behind, *ahead[1:]) == [True, False, True, True]
+
+
+def test_what_a_whole_answer_leaves_out_is_nothing() -> None:
+    """Positions are flat and balances zero, unless they changed since it was asked; what is listed stays."""
+    state = AccountState()
+    for symbol, at in (("A", 10), ("B", 10), ("C", 30)):
+        state.accept(_state_draft("position", exchangeSymbol=symbol, lastUpdateTimestamp=at))
+    listed = [_state_draft("position", 0, 20, exchangeSymbol="A")]
+    [gone] = state.left_out("position", listed, 20)
+    assert (gone.values["exchangeSymbol"], gone.values["contracts"], gone.values["side"]) == ("B", 0, None)
+    assert (gone.values["lastUpdateTimestamp"], gone.origin) == (20, "snapshot")
+    assert _accepted(state, gone) == [True]
+    assert state.left_out("position", listed, 25) == []
+    assert state.left_out("balance", [], 25) == []
+
+
+def test_nothing_that_was_never_anything_makes_no_record() -> None:
+    """A zero balance in an answer is news only where there was something before."""
+    zero = {"free": 0, "total": 0}
+    state = AccountState()
+    assert _accepted(
+        state,
+        _state_draft("balance", 0, 9, **zero),
+        _state_draft("balance", lastUpdateTimestamp=10),
+        _state_draft("balance", 0, 30, **zero, lastUpdateTimestamp=20),
+    ) == [False, True, True]
+
+
+def test_a_trade_with_oneself_is_two_fills() -> None:
+    """Both orders have a fill of the same trade id."""
+    state = AccountState()
+    fills = [_state_draft("my-trade", order=order) for order in ("1", "2", "1")]
+    assert _accepted(state, *fills) == [True, True, False]
+
+
+def test_an_allocation_is_a_fill_of_its_own() -> None:
+    """Without a trade id the allocation id tells fills apart."""
+    state = AccountState()
+    fills = [_state_draft("my-trade", id=None, allocationId=id_) for id_ in ("1", "2", "1")]
+    assert _accepted(state, *fills) == [True, True, False]
+
+
+def test_an_entry_and_its_row_are_one_whichever_comes_first() -> None:
+    """Events have no id: amount, contract and ten seconds decide, one to one."""
+    event = _state_draft("ledger", timestamp=1_000_000)
+    row = _state_draft("ledger", 0, 9, id="a", timestamp=9_000_000)
+    for first, second in ((event, row), (row, event)):
+        assert _accepted(AccountState(), first, second, second, first) == [True, False, False, False]
+    state = AccountState()
+    others = [
+        _state_draft("ledger", 0, 9, id="b", timestamp=12_000_000),
+        _state_draft("ledger", 0, 9, id="c", timestamp=1_000_000, amount=6),
+        _state_draft("ledger", 0, 9, id="d", timestamp=1_000_000, direction="in"),
+    ]
+    assert _accepted(state, event, *others) == [True, True, True, True]
+    assert _accepted(state, row, row._replace(values=row.values | {"id": "e"})) == [False, True]
+
+
+def test_entries_of_different_contracts_are_not_one() -> None:
+    """Two contracts paid the same funding at once; where an event names none, the row's counts for it."""
+    state = AccountState()
+    assert _accepted(
+        state,
+        _state_draft("ledger", instrument="BTC/USDT:USDT"),
+        _state_draft("ledger", 0, 9, id="a", instrument="ETH/USDT:USDT"),
+        _state_draft("ledger", 0, 9, id="b", instrument="BTC/USDT:USDT"),
+    ) == [True, True, False]
+
+
+def test_an_account_event_is_told_once() -> None:
+    """The same at the same time is a repeat, at another time an event."""
+    state = AccountState()
+    events = [_state_draft("account-event", timestamp=at) for at in (1, 1, 2)]
+    assert _accepted(state, *events) == [True, False, True]
+
+
+@moderate
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 8))
+def test_memory_is_bounded_and_old_names_never_come_back(times: list[int], most: int) -> None:
+    """The oldest are forgotten; whatever is as old as what was forgotten counts as known."""
+    remembered, added = Remembered(most), set()
+    for name in times:
+        if remembered.add(name, name):
+            assert name not in added
+            added.add(name)
+        assert len(remembered) <= most
+    assert all(name in remembered for name in sorted(added)[-most:])
