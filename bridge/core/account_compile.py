@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bridge.model import Market, Origin
 
 _GIVEN = frozenset({"instrument", "instruments"})
+_SPECIAL = ("nonzero",)
 _OURS = "account"
 """The field that the deriver knows."""
 
@@ -255,7 +256,7 @@ class _Reader:
         if name == "nonzero" and target.kind == "decimal" and target.nullable and len(wanted) == 1:
             amount = self.read(wanted[0], "text?")
             return lambda scope: (UNSCALED[text] or None) if (text := amount(scope)) else None
-        arguments = checked_call(name, wanted, target, ACCOUNT_CONVERSIONS, _GIVEN, self.where)
+        arguments = checked_call(name, wanted, target, ACCOUNT_CONVERSIONS, _GIVEN, _SPECIAL, self.where)
         sources = [_given(n) if wire is None else self.read(n, wire) for n, wire in arguments]
         function = ACCOUNT_CONVERSIONS[name]
         return lambda scope: function(*[source(scope) for source in sources])

@@ -399,6 +399,18 @@ def is_isolated(value: MaybeText) -> bool | None:
     return margin_mode(value) == "isolated" if value else None
 
 
+def margin_mode_by(mode: MaybeText, isolated_margin: MaybeText, amount: Text) -> str | None:
+    """Margin mode where the row may not say it: what is held has a margin of its own or not. None where flat."""
+    if mode or not isolated_margin or not UNSCALED[amount]:
+        return margin_mode(mode)
+    return "isolated" if UNSCALED[isolated_margin] else "cross"
+
+
+def is_isolated_by(mode: MaybeText, isolated_margin: MaybeText, amount: Text) -> bool | None:
+    """Whether that is isolated."""
+    return is_isolated(margin_mode_by(mode, isolated_margin, amount))
+
+
 # Other events
 
 
@@ -422,6 +434,6 @@ ACCOUNT_CONVERSIONS: dict[str, Callable[..., object]] = CONVERSIONS | {
         last_trade_time, remaining, remaining_of, trigger_price, take_profit_price, average_cost,
         known_id, taker_or_maker, fill_side, fee, fees, paid_fee, paid_fees, spot_fills, futures_fills,
         add, direction, paid_direction, magnitude, optional_magnitude, ledger_type, margin_asset,
-        held_side, hedged, margin_mode, is_isolated, legs,
+        held_side, hedged, margin_mode, is_isolated, margin_mode_by, is_isolated_by, legs,
     )
 }  # fmt: skip

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 REMEMBERED = 20_000
 """Fills, finished orders and other things told once that are remembered one by one, of each kind."""
 
+MOST_EVENTS = 1_000
+"""The same of account events, which are remembered whole."""
+
 _FINISHED = frozenset({"closed", "canceled", "rejected", "expired"})
 _UNTOLD = object()
 _KEPT = ("timestamp", "lastTradeTimestamp")
@@ -100,7 +103,7 @@ class AccountState:
         self._known: dict[tuple[str, ...], _Known] = {}
         self._finished = Remembered(remembered)
         self._fills = Remembered(remembered)
-        self._events = Remembered(remembered)
+        self._events = Remembered(min(remembered, MOST_EVENTS))
         self._entries = Entries(remembered)
 
     def accept(self, draft: Draft) -> Draft | None:

@@ -36,6 +36,7 @@ Unify = Callable[
 """``unify(message, prefixes, stamp, instrument, constants)`` → ``(record index, Kafka time in ms or None, value)``."""
 
 _GIVEN = frozenset({"instrument"})
+_SPECIAL = ("nonzero", "levels", "option", "zone")
 
 
 class TimeTable(dict[int, bytes]):
@@ -197,7 +198,7 @@ class _Compiler:
         return self.encoded(self.call(name, keys, target), target)
 
     def call(self, name: str, keys: list[str], target: SchemaField) -> str:
-        found = checked_call(name, keys, target, CONVERSIONS, _GIVEN, self.where)
+        found = checked_call(name, keys, target, CONVERSIONS, _GIVEN, _SPECIAL, self.where)
         arguments = ["i" if wire is None else self.use(key, wire) for key, wire in found]
         return f"{name}({', '.join(arguments)})"
 

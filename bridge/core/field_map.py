@@ -119,6 +119,7 @@ def checked_call(
     target: SchemaField,
     functions: Mapping[str, Callable[..., object]],
     given: Collection[str],
+    special: Collection[str],
     where: str,
 ) -> list[Argument]:
     """Return the arguments of a conversion that is to make a field.
@@ -129,6 +130,7 @@ def checked_call(
         target: the field.
         functions: the conversions there are.
         given: names of arguments that the compiler gives.
+        special: what else can be called, for messages.
         where: for messages.
 
     Raises:
@@ -136,7 +138,7 @@ def checked_call(
     """
     function = functions.get(name)
     if function is None:
-        known = ", ".join((*functions, "nonzero", "levels", "option", "zone"))
+        known = ", ".join((*functions, *special))
         raise ContractError(f"{where}: no conversion {name!r} for a {target.kind}; there are {known}")
     annotations = {k: v for k, v in function.__annotations__.items() if k != "return"}
     wanted = [argument for argument in annotations if argument not in given]

@@ -1187,7 +1187,8 @@ class Position(Envelope, frozen=True, gc=False):
         leverage: Leverage; REST of coinm and version 2 of usdm only.
         unrealizedPnl: Unrealized profit (up).
         realizedPnl: Profit realized so far, before commission (cr); events only.
-        marginMode: cross or isolated (mt); version 3 of usdm's REST does not tell.
+        marginMode: cross or isolated (mt); where REST does not say it (usdm), by the position's margin,
+            and null where flat.
         isolated: marginMode is isolated.
         collateral: Margin of an isolated position with its profit (isolatedMargin); REST only. Null when
             zero.

@@ -14,7 +14,7 @@ import yaml
 from bridge import contracts
 from bridge.catalogue import catalogue
 from tests.core.account_histories import RECEIVED_AT, deriver
-from tests.core.test_cases import CASES, CONNECTION, NUMBER, ROOT, _expected, _plain
+from tests.core.test_cases import CONNECTION, NUMBER, ROOT, _expected, _plain
 from tests.derived import read
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bridge.core.user_events import AccountDeriver, Taken
 
-FOLDER = CASES / "accounts"
+FOLDER = ROOT / "tests/account-cases"
 FILES = sorted(FOLDER.rglob("*.yaml"))
 ASKED_AT = 1_795_305_690_000_000
 KEYS = {"source", "market", "payload", "records", "endpoints", "letter"}

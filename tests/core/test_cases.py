@@ -19,7 +19,7 @@ from tests.derived import KeepingPublisher, endpoint, pipeline
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/cases"
-FILES = sorted(p for p in CASES.rglob("*.yaml") if "accounts" not in p.parts)
+FILES = sorted(p for p in CASES.rglob("*.yaml"))
 RECEIVED_AT = 1_795_305_700_000_000
 CONNECTION = 0x0123456789ABCDEF
 NUMBER = 41
