@@ -25,7 +25,7 @@ from bridge.core.account_records import (
 from bridge.core.account_state import AccountState
 from bridge.core.compile import UNDECODABLE
 from bridge.core.conversions import micros
-from bridge.core.derive import event_milliseconds
+from bridge.core.derive import event_milliseconds, record_milliseconds
 from bridge.core.notices import dead_letter
 from bridge.core.raw import raw_prefix, raw_value
 from bridge.core.varint import long_bytes
@@ -257,8 +257,7 @@ class AccountDeriver:
         except (UnexpectedMessage, OverflowError, UnicodeEncodeError) as error:
             letters.append(self._letter(message, "unify", str(error), f"unified.{draft.structure}"))
             return
-        at = event_milliseconds(news.time)
-        time_ms = source.received_at // 1000 if at is None else at
+        time_ms = record_milliseconds(event_milliseconds(news.time), source.received_at)
         records.append(PrivateRecord(news.structure, record_key, time_ms, value, record_state))
 
     def _failed(self, message: _Message, reason: str, error: str) -> Taken:
@@ -281,7 +280,8 @@ class AccountDeriver:
         )  # fmt: skip
         stamp = long_bytes(source.number) + long_bytes(source.received_at)
         value = raw_value(prefix, stamp, message.at, message.payload)
-        time_ms = (source.received_at if message.at is None else message.at) // 1000
+        at = None if message.at is None else message.at // 1000
+        time_ms = record_milliseconds(at, source.received_at)
         return PrivateRecord("raw", self.account.encode(), time_ms, value, None)
 
     def _provenance(self, connection_id: int, number: int, received_at: int) -> Provenance:

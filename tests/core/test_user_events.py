@@ -209,6 +209,15 @@ def test_raw_of_an_answer_has_what_replay_needs() -> None:
     assert taken.raw.time_ms == ASKED_AT // 1000
 
 
+def test_an_event_of_the_future_gets_its_time_of_receipt() -> None:
+    """Kafka would refuse a record an hour ahead of its clock; the fields keep what the exchange said."""
+    ahead = RECEIVED_AT // 1000 + 7_200_000
+    payload = f'{{"e":"balanceUpdate","E":{ahead},"a":"BTC","d":"1","T":{ahead}}}'.encode()
+    taken = _taken("spot", payload, None)
+    assert [r.time_ms for r in (taken.raw, *taken.records)] == [RECEIVED_AT // 1000] * 2
+    assert int(read(taken.records[0].value)[1]["timestamp"].timestamp() * 1000) == ahead
+
+
 def test_an_unknown_endpoint_is_kept() -> None:
     """An answer that nobody declared stands in raw and is a dead letter."""
     taken = deriver("spot").answer("/api/v3/myAllocations", b"[]", number=0, asked_at=1, received_at=1)
