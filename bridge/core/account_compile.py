@@ -79,18 +79,16 @@ class _Maker:
 
     def scopes(self, message: Any, instruments: Instruments, asked_at: int) -> Iterator[Scope]:
         """Yield a scope for each row."""
-        nothing = instruments.get("")
         rows = (message,) if self.each is None else _inside(message, self.each) or ()
-        for row in rows:
-            scope = Scope(message, row, nothing, instruments, asked_at)
-            if self.symbol is not None:
-                scope = scope._replace(instrument=instruments.get(self.symbol(scope) or ""))
-            yield scope
+        nothing = instruments.get("")
+        return (Scope(message, row, nothing, instruments, asked_at) for row in rows)
 
     def values(self, scope: Scope) -> dict[str, Any] | None:
         """Return the fields of a record; None where it does not exist."""
         if not all(condition(scope) for condition in self.conditions):
             return None
+        if self.symbol is not None:
+            scope = scope._replace(instrument=scope.instruments.get(self.symbol(scope)))
         values = {"symbol": scope.instrument.symbol, "exchangeSymbol": scope.instrument.id}
         if self.currency is not None:
             asset = self.currency(scope)
@@ -131,12 +129,7 @@ class CompiledSource:
         messages = decoded if isinstance(decoded, list) else (decoded,)
         for message in messages:
             for maker in self.makers:
-                try:
-                    scopes = list(maker.scopes(message, instruments, asked_at))
-                except UnexpectedMessage as error:
-                    yield Unmade(maker.structure, str(error))
-                    continue
-                for scope in scopes:
+                for scope in maker.scopes(message, instruments, asked_at):
                     try:
                         values = maker.values(scope)
                     except (UnexpectedMessage, OverflowError) as error:

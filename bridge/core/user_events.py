@@ -168,14 +168,8 @@ class AccountDeriver:
             return self._failed(message, "parse", str(error))
         message = message._replace(name=head.e, at=_event_time(head.E))
         compiled = self._sources.events.get((self.market, head.e))
-        if compiled is None:
-            return self._failed(message, "unknown", f"no event {head.e[:100]!r} of {self.market} is declared")
-        try:
-            decoded = compiled.decode(event)
-        except UNDECODABLE as error:
-            return self._failed(message, "parse", f"{head.e}: {error}")
         origin: Origin = "replay" if self._writer.origin == "replay" else "live"
-        return self._derived(message, compiled, decoded, origin, 0, whole=False)
+        return self._read(message, compiled, event, origin, 0, whole=False)
 
     def answer(
         self,
@@ -202,14 +196,29 @@ class AccountDeriver:
         message = _Message(body, source, endpoint, asked_at, "rest", alone)
         compiled = self._sources.answers.get((self.market, endpoint))
         if compiled is None:
-            return self._failed(message, "unknown", f"no endpoint {endpoint} of {self.market} is declared")
-        try:
-            decoded = compiled.decode(body)
-        except UNDECODABLE as error:
-            return self._failed(message, "parse", f"{endpoint}: {error}")
+            return self._read(message, None, body, "snapshot", asked_at, whole=False)
         declared = compiled.declaration.endpoints[endpoint]
         origin: Origin = "replay" if self._writer.origin == "replay" else declared.origin
-        whole = declared.whole and alone is None
+        return self._read(message, compiled, body, origin, asked_at, whole=declared.whole and alone is None)
+
+    def _read(
+        self,
+        message: _Message,
+        compiled: CompiledSource | None,
+        data: bytes | msgspec.Raw,
+        origin: Origin,
+        asked_at: int,
+        *,
+        whole: bool,
+    ) -> Taken:
+        if compiled is None:
+            return self._failed(
+                message, "unknown", f"{self.market} declares no {message.name[:100]!r} of accounts"
+            )
+        try:
+            decoded = compiled.decode(data)
+        except UNDECODABLE as error:
+            return self._failed(message, "parse", f"{message.name}: {error}")
         return self._derived(message, compiled, decoded, origin, asked_at, whole=whole)
 
     def _derived(

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.catalogue import catalogue
+from bridge.core import account_conversions as conversions
 from bridge.core.account_compile import compile_source
 from bridge.core.declaration import AccountEndpoint, AccountRecord, AccountSource
 from bridge.core.wire import Decoder
-from bridge.errors import ContractError
+from bridge.errors import ContractError, UnexpectedMessage
 from bridge.model import MARKETS
 from bridge.schema import schemas
 from tests.core.account_histories import RECEIVED_AT, SYMBOL, deriver
@@ -236,6 +237,44 @@ def test_only_the_accounts_own_records_are_resumed() -> None:
             again.resume(record.structure, decode(record.value) | {"account": account, "market": market})
         taken = again.take(case["payload"].encode(), connection_id=7, number=0, received_at=RECEIVED_AT)
         assert len(taken.records) == wanted
+
+
+# Words of the exchange
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        (conversions.order_status("PENDING_NEW"), "open"),
+        (conversions.order_status("SOMETHING_NEW"), "something_new"),
+        (conversions.futures_status("EXPIRED", "8"), "open"),
+        (conversions.futures_status("EXPIRED", "2"), "expired"),
+        (conversions.futures_status("EXPIRED", None), "expired"),
+        (conversions.spot_type("TAKE_PROFIT"), "market"),
+        (conversions.futures_type("TAKE_PROFIT"), "limit"),
+        (conversions.futures_type("LIQUIDATION"), "liquidation"),
+        (conversions.time_in_force("RPI"), "RPI"),
+        (conversions.ledger_type("COIN_SWAP_DEPOSIT"), "deposit"),
+        (conversions.ledger_type("SOMETHING_NEW"), "SOMETHING_NEW"),
+        (conversions.margin_mode("CROSSED"), "cross"),
+        (conversions.margin_mode_by(None, "0", "1"), "cross"),
+        (conversions.margin_mode_by(None, "0.5", "-1"), "isolated"),
+        (conversions.margin_mode_by(None, "0", "0"), None),
+        (conversions.margin_mode_by("isolated", "0", "0"), "isolated"),
+        (conversions.held_side("BOTH", "0"), None),
+        (conversions.direction("0"), "out"),
+    ],
+)
+def test_words_mean_what_ccxt_says(told: str | None, meant: str | None) -> None:
+    """By CCXT's tables for Binance and the deviations of docs/reference/records.md; new words pass."""
+    assert told == meant
+
+
+@pytest.mark.parametrize("text", ["", "1.5", "-1", "١٢٣", "1" * 20, "x"])
+def test_a_time_as_text_is_digits(text: str) -> None:
+    """Anything else is no time, whatever Python's int would take."""
+    with pytest.raises(UnexpectedMessage, match="is not a time"):
+        conversions.given_time(text)
 
 
 # Declarations
