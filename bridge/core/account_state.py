@@ -71,6 +71,7 @@ class _Known:
         seen: all that was shown with this version.
         told: the connections that told it, and so are as far as it; 0 for REST.
         execution: newest execution id, where one was told.
+        settled: REST told it, asked after the millisecond in which it changed: nothing else of that one is newer.
     """
 
     draft: Draft
@@ -79,16 +80,18 @@ class _Known:
     seen: list[tuple[Any, ...]]
     told: set[int]
     execution: int | None = None
+    settled: bool = False
 
     def learn(self, draft: Draft, version: _Version, shown: tuple[Any, ...]) -> None:
         """Take what a message tells besides, though it is not published."""
         if version == self.version and _same(shown, self.shown):
             self.told.add(draft.connection)
+            self.settled = self.settled or _is_settled(draft, version)
         if draft.structure == "order":
             self.draft = _with_known(self.draft, draft)
         elif draft.connection == 0 and version > self.version:
             # the state as REST saw it later: what is older than that is older than what is known
-            self.version, self.seen = version, [shown]
+            self.version, self.seen, self.settled = version, [shown], _is_settled(draft, version)
             self.told.add(0)
 
 
@@ -188,18 +191,25 @@ class AccountState:
         execution = draft.values.get("sequence")
         if execution is None and before is not None:
             execution = before.execution
-        self._known[name] = _Known(draft, version, shown, seen, {draft.connection}, execution)
+        settled = _is_settled(draft, version)
+        self._known[name] = _Known(draft, version, shown, seen, {draft.connection}, execution, settled)
 
 
 def _is_newer(known: _Known, draft: Draft, version: _Version, shown: tuple[Any, ...]) -> bool:
     """Tell whether a state is behind what is known, in the exchange's order."""
     if version < known.version or version.filled < known.version.filled:
         return False
-    repeated = any(_same(shown, one) for one in known.seen)
     if draft.connection == 0:
         # The exchange may have been asked between two changes in one millisecond; asked later, it knows all of them.
-        sure = version > known.version or draft.asked_at > version.time
-        return sure and not repeated and not _same(shown, known.shown)
+        sure = version > known.version or _is_settled(draft, version)
+        return sure and not _same(shown, known.shown)
+    return _is_newer_event(known, draft, version, shown)
+
+
+def _is_newer_event(known: _Known, draft: Draft, version: _Version, shown: tuple[Any, ...]) -> bool:
+    if known.settled and version.time == known.version.time:
+        return False
+    repeated = any(_same(shown, one) for one in known.seen)
     execution = draft.values.get("sequence")
     if execution is not None and known.execution is not None:
         told_by_rest = repeated and version == known.version and 0 in known.told
@@ -212,6 +222,10 @@ def _is_newer(known: _Known, draft: Draft, version: _Version, shown: tuple[Any, 
         return not _same(shown, known.shown)
     # Another connection may lag: only where REST told what is known does what was not seen yet count as newer.
     return 0 in known.told and not repeated
+
+
+def _is_settled(draft: Draft, version: _Version) -> bool:
+    return draft.connection == 0 and draft.asked_at > version.time
 
 
 def _version(draft: Draft, known: _Known | None) -> _Version:

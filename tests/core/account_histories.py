@@ -85,22 +85,26 @@ class History:
         return [event for step in self.steps for event in step]
 
 
-def improvised(market: Market, seed: int, steps: int, pause_ms: int) -> History:
-    """Return a made-up history; its steps are up to ``pause_ms`` apart, or in the same millisecond."""
+def improvised(market: Market, seed: int, steps: int, *, crowded: bool = False) -> History:
+    """Return a made-up history.
+
+    Its steps are some milliseconds apart, and REST is asked in between; or ``crowded``: several steps are in one
+    millisecond, and REST is asked within it. What one step does is always in one.
+    """
     cast, random, history = Cast(offered="3"), Random(seed), History(market)
     now = NOW
     for step in range(steps):
         if step == 0:
             _fund(cast, market, now)
         else:
-            now += random.randrange(pause_ms + 1)
+            now += random.randrange(4) + (0 if crowded else 2)
             cast.stage.print(str(80_000 + random.randrange(-3000, 3000)), "3", now)
             improvise(random, cast.account, market, SYMBOL[market], now)
         side = cast.account.spot if market == "spot" else cast.account.futures(market)
         side.match(now)  # as the exchange does before it answers
         history.steps.append([bytes(event.data) for event in cast.told])
         cast.told.clear()
-        history.answers.append(_answers(cast, market, now))
+        history.answers.append(_answers(cast, market, now * 1000 + (0 if crowded else 1000)))
     return history
 
 
@@ -113,7 +117,7 @@ def _fund(cast: Cast, market: Market, now: int) -> None:
         cast.account.futures(market).credit(asset, Decimal(amount), "DEPOSIT", now)
 
 
-def _answers(cast: Cast, market: Market, now: int) -> list[Answer]:
+def _answers(cast: Cast, market: Market, asked_at: int) -> list[Answer]:
     if market == "spot":
         spot = cast.account.spot
         bodies: dict[str, object] = {
@@ -136,7 +140,7 @@ def _answers(cast: Cast, market: Market, now: int) -> list[Answer]:
             f"{root}/{newest}/account": futures_views.account(side),
             f"{root}/{newest}/positionRisk": futures_views.position_risk(side),
         }
-    return [Answer(path, json.dumps(body).encode(), now * 1000) for path, body in bodies.items()]
+    return [Answer(path, json.dumps(body).encode(), asked_at) for path, body in bodies.items()]
 
 
 class Published(NamedTuple):
