@@ -26,7 +26,8 @@ REMEMBERED = 20_000
 MOST_EVENTS = 1_000
 """The same of account events, which are remembered whole."""
 
-_FINISHED = frozenset({"closed", "canceled", "rejected", "expired"})
+FINISHED = frozenset({"closed", "canceled", "rejected", "expired"})
+"""Statuses of orders that are done with."""
 _UNTOLD = object()
 _KEPT = ("timestamp", "lastTradeTimestamp")
 """Fields of an order that later messages may not tell again."""
@@ -235,7 +236,7 @@ def _version(draft: Draft, known: _Known | None) -> _Version:
     filled = draft.values.get("filled")
     if filled is None:  # rows of conditional orders do not tell
         filled = 0 if known is None else known.version.filled
-    return _Version(time, filled, draft.values["status"] in _FINISHED)
+    return _Version(time, filled, draft.values["status"] in FINISHED)
 
 
 def _shown(draft: Draft) -> tuple[Any, ...]:

@@ -45,6 +45,7 @@ from bridge.sdk.records import (
     Trade,
 )
 from bridge.sdk.source import CaughtUp
+from bridge.sdk.table import OrderTable, Table
 from bridge.sdk.topics import Topics
 
 if TYPE_CHECKING:
@@ -75,11 +76,13 @@ __all__ = [
     "Ohlcv",
     "Order",
     "OrderBook",
+    "OrderTable",
     "Position",
     "Raw",
     "Record",
     "Records",
     "Structure",
+    "Table",
     "Ticker",
     "Topics",
     "Trade",
