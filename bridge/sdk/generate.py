@@ -62,7 +62,8 @@ class _Writer:
         self.built: list[str] = []
 
     def module(self) -> str:
-        envelope = next(s for s in schemas().values() if s.unified).text["fields"][: len(ENVELOPE)]
+        # All have the same fields; the docs of those of accounts are of accounts alone.
+        envelope = schemas()["trade"].text["fields"][: len(ENVELOPE)]
         classes = [self.envelope(envelope)]
         classes += [self.record(name, schema.text, schema.unified) for name, schema in schemas().items()]
         by_structure = "".join(f'    "{n}": {s.text["name"]},\n' for n, s in schemas().items())

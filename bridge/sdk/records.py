@@ -35,17 +35,18 @@ class Envelope(Record, frozen=True, gc=False):
     """What every unified record begins with.
 
     Attributes:
-        symbol: Unified symbol the event is of; empty where it is of none.
-        market: Where the account is: spot, usdm (USDⓈ-M futures) or coinm (COIN-M futures).
-        exchangeSymbol: The exchange's own symbol; empty where the event is of none.
-        channel: user: private events and answers lie in raw.<market>.user.
-        origin: live: from the user stream as it came; snapshot: the state when REST was asked; backfill:
-            history that REST was asked for; replay: derived again from raw.
+        symbol: Unified (CCXT) symbol, such as BTC/USDT or BTC/USDT:USDT; the exchange's own where the
+            instrument is not known yet. The record's key.
+        market: Where it was traded: spot, usdm (USDⓈ-M futures) or coinm (COIN-M futures).
+        exchangeSymbol: The exchange's own symbol, such as BTCUSDT.
+        channel: Raw channel the record was derived from, such as agg-trade.
+        origin: live: from a stream as it came; backfill: fetched later to fill a gap; snapshot: the state
+            when asked; replay: derived again from raw.
         writerEpoch: Grows with every take-over of a shard: a reader can drop a zombie's late records. 0
             without sharding.
-        connectionId: Connection the event came on; shown as hexadecimal. With connectionSequence the way
-            back to the raw record. 0 for answers of REST.
-        connectionSequence: Number of the message on its connection, or of the answer, counting from 0.
+        connectionId: Connection the message came on; shown as hexadecimal. With connectionSequence the
+            way back to the raw record.
+        connectionSequence: Number of the message on its connection, counting every message from 0.
         receivedAt: When the message reached the bridge. Microseconds.
         sequence: The exchange's own id of the event in its stream; null where it has none.
     """
