@@ -405,6 +405,7 @@ async def test_a_reader_that_fails_says_so():
             balances["USDT"]
         with pytest.raises(TopicMismatch):
             await client.table("balance")
+        assert client._tables._feeds == {balances._feed}
         memory.log = whole
         assert (await client.table("balance"))["USDT"].free == 1
 
@@ -431,6 +432,24 @@ async def test_loading_that_takes_too_long_says_how_far_it_came():
             reading.fetch = fetch
         assert not client._tables._feeds
         assert asyncio.all_tasks() == before
+
+
+async def test_a_table_lets_go_of_its_reading():
+    """However a table ends, the reading it opened is closed."""
+    async with testing.connect([balance()], live=True) as client:
+        memory, readings = client._memory, []
+        read = memory.read
+
+        def kept(request):
+            readings.append(read(request))
+            return readings[-1]
+
+        memory.read = kept
+        await (await client.table("balance")).aclose()
+        assert [reading._closed for reading in readings] == [True]
+        table = await client.table("balance")
+    assert [reading._closed for reading in readings] == [True, True]
+    assert table.reason == "it was closed"
 
 
 @pytest.mark.parametrize("turns", range(1, 8))
@@ -565,6 +584,14 @@ async def test_markers_of_accounts_need_no_gaps():
         assert await anext(records) == order(1)
         assert isinstance(await anext(records), CaughtUp)
         assert records._reading._request.topics == ("binance.prod.unified.order",)
+
+
+async def test_orders_lie_where_they_last_changed():
+    """By time an order is found where it changed, as in Kafka, not where it was placed."""
+    given_ = [order(1, at=4, timestamp=T0 + 9 * SECOND), order(2, at=6, timestamp=T0)]
+    async with testing.connect(given_) as client:
+        records = client.orders(start=T0 + 5 * SECOND, end=T0 + 8 * SECOND)
+        assert [record.id async for record in records] == ["2"]
 
 
 async def test_waiting_for_the_next_record_of_an_account():
