@@ -728,7 +728,7 @@ async def until(table, condition):
 @pytest.mark.parametrize("market", ["spot", "usdm"])
 async def test_an_account_from_kafka(kafka, publisher, topics, market):
     """What the publisher wrote is what streams and tables give, of each account, before and while it happens."""
-    history = improvised(market, seed=4, steps=60, pause_ms=2000).events
+    history = improvised(market, seed=4, steps=60).events
     half = len(history) // 2
     main, other = (Bridge(publisher, topics, name, market) for name in ("main", "other"))
     await main.take(history[:half])
@@ -764,7 +764,7 @@ async def test_an_account_from_kafka(kafka, publisher, topics, market):
 @pytest.mark.kafka
 async def test_late_writers_and_deletions_from_kafka(kafka, publisher, write, topics):
     """A bridge that was replaced changes no row; a record without a value deletes one, for new tables too."""
-    history = improvised("spot", seed=5, steps=25, pause_ms=2000).events
+    history = improvised("spot", seed=5, steps=25).events
     old, new = (Bridge(publisher, topics, "main", "spot", epoch) for epoch in (1, 2))
     await new.take(history)
     await old.take(history)
