@@ -12,8 +12,10 @@ import msgspec
 import yaml
 
 from bridge import contracts, schema
+from bridge.core.account_compile import AccountSources, CompiledSource, compile_source
+from bridge.core.account_records import CHANNEL
 from bridge.core.compile import CompiledChannel, compile_channel, constant_bytes
-from bridge.core.declaration import Channel, OnMarket, Topics
+from bridge.core.declaration import AccountSource, Channel, OnMarket, Topics
 from bridge.core.history import StreamHistory, stream_history
 from bridge.core.series import Series
 from bridge.errors import ConfigError, ContractError
@@ -23,15 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.core.instruments import Instrument, Instruments
+    from bridge.core.schema import Schema
 
 Declared = TypeVar("Declared")
 
 _CHOICE = re.compile(r"(?P<name>[a-z][a-z-]*)(?:_(?P<option>[^@]+))?(?P<at>(?:@[^@]+)*)")
 
+_PATHS: dict[Market, str] = {"spot": "/api/", "usdm": "/fapi/", "coinm": "/dapi/"}
+
 CONTROL = "control"
 """Raw channel of answers to SUBSCRIBE and its kin, in the market's ``api`` topic."""
 UNKNOWN = "unknown"
 """Raw channel of messages whose stream is not in the catalogue."""
+
+USER = CHANNEL
+"""Raw channel of private events and of private answers."""
 
 
 class Choice(NamedTuple):
@@ -98,9 +106,15 @@ class TopicNames:
 class Catalogue:
     """All declared channels and topics."""
 
-    def __init__(self, channels: Mapping[tuple[Market, str], CompiledChannel], topics: Topics) -> None:
+    def __init__(
+        self,
+        channels: Mapping[tuple[Market, str], CompiledChannel],
+        topics: Topics,
+        accounts: AccountSources,
+    ) -> None:
         self.channels = channels
         self.topics = topics
+        self.accounts = accounts
 
     @property
     def answered(self) -> frozenset[str]:
@@ -341,7 +355,30 @@ def catalogue() -> Catalogue:
                 channels[market, name] = compile_channel(name, declaration, market, schemas, file)
                 _check_history(channels[market, name])
     topics = _declared("topics/topics.yaml", contracts.text("topics/topics.yaml"), Topics)
-    return Catalogue(channels, topics)
+    return Catalogue(channels, topics, _account_sources(schemas))
+
+
+def _account_sources(schemas: Mapping[str, Schema]) -> AccountSources:
+    events: dict[tuple[Market, str], CompiledSource] = {}
+    answers: dict[tuple[Market, str], CompiledSource] = {}
+    for name, text in contracts.texts("topics/account", ".yaml"):
+        declaration = _declared(f"topics/account/{name}.yaml", text, AccountSource)
+        for market in declaration.markets:
+            compiled = compile_source(name, declaration, market, schemas)
+            if declaration.event is not None:
+                _once(events, (market, declaration.event), compiled)
+            for path in declaration.endpoints:
+                if path.startswith(_PATHS[market]):
+                    _once(answers, (market, path), compiled)
+    return AccountSources(events, answers)
+
+
+def _once(
+    known: dict[tuple[Market, str], CompiledSource], key: tuple[Market, str], new: CompiledSource
+) -> None:
+    if key in known:
+        raise ContractError(f"topics/account/{new.name}.yaml: {key[1]} is declared twice for {key[0]}")
+    known[key] = new
 
 
 def _declared(path: str, text: str, type_: type[Declared]) -> Declared:

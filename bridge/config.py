@@ -266,6 +266,8 @@ class RetentionDays(Section):
 
     raw: Days | None = None
     """Raw topics of public streams."""
+    user: Days | None = None
+    """Raw topics of private events."""
     unified: Days | None = None
     """Unified topics."""
     lifecycle: Days | None = None

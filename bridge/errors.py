@@ -16,7 +16,7 @@
     │   ├── TopicMismatch       a topic is missing or not as the catalogue says
     │   └── DeliveryFailed      records that could not be delivered in the time given
     ├── DecodeError          bytes read from Kafka are not a record we know
-    ├── NotInSync            a live order book that is not proven to be the exchange's was read
+    ├── NotInSync            a live order book that is not proven to be the exchange's was read, or a table that ended
     └── BookTooThin          an order book holds less than an amount to fill
 
 A message names the culprit and the mend. None carries a credential, a signature or a signed URL.
@@ -104,7 +104,10 @@ class DecodeError(BridgeError):
 
 
 class NotInSync(BridgeError):  # noqa: N818
-    """A live order book was read that is not proven to be the exchange's; says why and what heals it."""
+    """A live order book was read that is not proven to be the exchange's, or a table that is not kept current.
+
+    Says why, and what heals it.
+    """
 
 
 class BookTooThin(BridgeError):  # noqa: N818

@@ -20,6 +20,7 @@ from bridge.schema import schemas
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bridge.core.account_compile import CompiledSource
     from bridge.core.compile import CompiledChannel
     from bridge.core.schema import SchemaField
     from bridge.model import Market
@@ -32,6 +33,7 @@ _DAY_MS = 86_400_000
 _NAMES = {
     "raw": "raw.<market>.<channel>",
     "raw.api": "raw.<market>.api",
+    "raw.user": "raw.<market>.user",
     "unified": "unified.<structure>",
     "state": "state.<structure>",
 }
@@ -129,6 +131,8 @@ def _type(field: SchemaField) -> str:
 
 def _sources(structure: str) -> str:
     """Return which field of which channel a structure's fields come from."""
+    if "account" in {f.name for f in schemas()[structure].fields}:
+        return _account_sources(structure)
     channels: dict[str, dict[Market, dict[str, str]]] = {}
     for (market, name), compiled in sorted(catalogue().channels.items()):
         found = _map(compiled, structure)
@@ -142,6 +146,59 @@ def _sources(structure: str) -> str:
     )
     rows = [(_code(field), *(_source(field, by) for by in channels.values())) for field in used]
     return _table(head, rows)
+
+
+def _account_sources(structure: str) -> str:
+    """Return which key of which event or answer a private structure's fields come from."""
+    columns: dict[str, dict[Market, dict[str, str]]] = {}
+    for compiled in _each_account_source():
+        for record in compiled.declaration.records:
+            if record.structure == structure:
+                sources = {**record.fields, **getattr(record, compiled.market)}
+                head = _account_label(compiled) + (f", each {_code(record.each)}" if record.each else "")
+                head += f", where {_code(record.unless_zero)}" if record.unless_zero else ""
+                found = {field: source for field, source in sources.items() if source is not None}
+                columns.setdefault(head, {})[compiled.market] = found
+    fields = [f.name for f in schemas()[structure].fields]
+    used = [f for f in fields if any(f in m for by in columns.values() for m in by.values())]
+    rows = [(_code(field), *(_source(field, by) for by in columns.values())) for field in used]
+    return _table(("field", *columns), rows)
+
+
+def _each_account_source() -> list[CompiledSource]:
+    """Return every source of every market once, events before answers."""
+    known = catalogue().accounts
+    found = {
+        (c.declaration.event is None, c.name, MARKETS.index(c.market)): c
+        for c in (*known.events.values(), *known.answers.values())
+    }
+    return [found[key] for key in sorted(found)]
+
+
+def _account_label(compiled: CompiledSource) -> str:
+    """Return an event's name, or the last parts of the endpoints, with the markets."""
+    declaration = compiled.declaration
+    markets = ", ".join(declaration.markets)
+    if declaration.event is not None:
+        return f"{_code(declaration.event)} ({markets})"
+    names = dict.fromkeys(path.rsplit("/", 1)[-1] for path in declaration.endpoints)
+    return f"REST {', '.join(map(_code, names))} ({markets})"
+
+
+def _accounts(_: str) -> str:
+    """Return the private events and the endpoints of REST that are read."""
+    rows: dict[str, tuple[str, ...]] = {}
+    for compiled in _each_account_source():
+        declaration = compiled.declaration
+        made = dict.fromkeys(record.structure for record in declaration.records)
+        names = [declaration.event] if declaration.event is not None else list(declaration.endpoints)
+        rows[compiled.name] = (
+            "<br>".join(_code(name) for name in names),
+            declaration.summary,
+            ", ".join(declaration.markets),
+            ", ".join(map(_code, made)) or "raw only",
+        )
+    return _table(("event or endpoint", "what", "markets", "unified"), rows.values())
 
 
 def _map(compiled: CompiledChannel, structure: str) -> dict[str, str] | None:
@@ -169,6 +226,7 @@ _TABLES: dict[str, Callable[[str], str]] = {
     "fields": _fields,
     "envelope": _envelope,
     "sources": _sources,
+    "accounts": _accounts,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.catalogue import UNKNOWN, Catalogue, TopicNames
+from bridge.catalogue import UNKNOWN, USER, Catalogue, TopicNames
 from bridge.kafka.topics import TopicSpec
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ def _needed(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tup
             made = catalogue.channel(market, channel).structures
             structures |= dict.fromkeys(made)
             kept |= {one for one in made if channel in catalogue.topics.state.get(one, ())}
+    for account in settings.accounts:
+        yield "raw.user", ("raw", account.market, USER)
+        made = catalogue.accounts.structures(account.market)
+        structures |= dict.fromkeys(made)
+        kept |= {one for one in made if USER in catalogue.topics.state.get(one, ())}
     for structure in structures:
         yield "unified", ("unified", structure)
         if structure in kept:
@@ -71,7 +76,8 @@ def _spec(
 
 def _retention(days: RetentionDays, family: str) -> int | None:
     named = {
-        "raw": days.raw, "raw.api": days.raw, "unified": days.unified, "lifecycle": days.lifecycle, "gaps": days.gaps,
+        "raw": days.raw, "raw.api": days.raw, "raw.user": days.user, "unified": days.unified,
+        "lifecycle": days.lifecycle, "gaps": days.gaps,
         "dead-letter": days.dead_letter, "control.signals": days.signals,
     }  # fmt: skip
     value = named.get(family)

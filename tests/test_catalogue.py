@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from bridge import contracts, reference
 from bridge.catalogue import Catalogue, TopicNames, catalogue, select
 from bridge.config import load
-from bridge.core.declaration import Backfill, Channel, OnMarket, Record, Sequence, Topic
+from bridge.core.declaration import (
+    AccountEndpoint,
+    AccountRecord,
+    AccountSource,
+    Backfill,
+    Channel,
+    OnMarket,
+    Record,
+    Sequence,
+    Topic,
+)
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.errors import ConfigError, ContractError
 from bridge.model import MARKETS, Market
@@ -255,6 +265,22 @@ def test_every_public_stream_of_binance_has_a_channel() -> None:
         assert set(wanted) <= found, market
 
 
+def test_every_private_event_of_binance_is_declared() -> None:
+    """By the names of Binance's documentation as of November 2026; portfolio margin has its own streams."""
+    spot = "outboundAccountPosition balanceUpdate executionReport listStatus eventStreamTerminated externalLockUpdate"
+    futures = (
+        "ORDER_TRADE_UPDATE ALGO_UPDATE ACCOUNT_UPDATE MARGIN_CALL ACCOUNT_CONFIG_UPDATE STRATEGY_UPDATE GRID_UPDATE "
+        "listenKeyExpired"
+    )
+    wanted = {
+        "spot": spot.split(),
+        "usdm": [*futures.split(), "TRADE_LITE", "CONDITIONAL_ORDER_TRIGGER_REJECT"],
+        "coinm": futures.split(),
+    }
+    for market, names in wanted.items():
+        assert set(names) <= {name for on, name in catalogue().accounts.events if on == market}, market
+
+
 def test_topics_are_named_by_the_contract() -> None:
     """binance.<environment>.<layer>…, or another namespace for replay."""
     names = TopicNames("testnet")
@@ -274,13 +300,16 @@ def test_topic_families_keep_what_the_contract_says() -> None:
         if "retention.ms" in f.config
     }
     assert days == {
-        "raw": 7, "raw.api": 7, "unified": 30, "lifecycle": 30, "gaps": 90, "dead-letter": 30, "control.signals": 7,
+        "raw": 7, "raw.api": 7, "raw.user": 30, "unified": 30, "lifecycle": 30, "gaps": 90,
+        "dead-letter": 30, "control.signals": 7,
     }  # fmt: skip
     compacted = {n for n, f in families.items() if f.config["cleanup.policy"] == "compact"}
     assert compacted == {"state", "coverage", "control.checkpoints"}
     assert set(catalogue().topics.state) <= {s for s in schemas() if schemas()[s].unified}
     for structure, channels in catalogue().topics.state.items():
-        for channel in set(channels) - {"api"}:
+        if "user" in channels:
+            assert structure in {s for market in MARKETS for s in catalogue().accounts.structures(market)}
+        for channel in set(channels) - {"api", "user"}:
             assert any(
                 structure in compiled.structures
                 for (_, name), compiled in catalogue().channels.items()
@@ -329,13 +358,19 @@ def _changed(
             "order-book.bids",
         ),
         ("../topics.yaml", lambda t: t.replace("partitions: 1", "partitions: one"), "Expected `int"),
+        ("../account/trade-lite.yaml", lambda t: t.replace("event:", "evens:"), "unknown field `evens`"),
+        (
+            "../account/trade-lite.zz.yaml",
+            lambda _: "summary: x\nmarkets: [usdm]\nevent: TRADE_LITE\n",
+            "TRADE_LITE is declared twice for usdm",
+        ),
     ],
 )
 def test_wrong_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, change: Callable[[str], str], message: str
 ) -> None:
     """The bridge refuses to start, and says where the mistake is."""
-    where = f"topics/streams/{file}" if not file.startswith("..") else "topics/topics.yaml"
+    where = f"topics/streams/{file}".replace("streams/../", "")
     with pytest.raises(ContractError, match=f"{re.escape(where)}: .*{re.escape(message)}") as raised:
         _changed(tmp_path, monkeypatch, f"topics/streams/{file}", change)
     assert "\n\n" not in str(raised.value)
@@ -370,6 +405,9 @@ def test_reference_pages_leave_nothing_out() -> None:
         assert all(f"`{pattern}`" in part for pattern in (on.stream, on.all) if pattern is not None)
         if not catalogue().channel(market, name).structures:
             assert f"`{name}`" in records.partition("## Channels that are kept raw")[2].partition("\n## ")[0]
+    accounts = catalogue().accounts
+    for _, name in [*accounts.events, *accounts.answers]:
+        assert f"`{name}`" in topics, name
     for family in catalogue().topics.families:
         assert family.split(".")[0] in topics
 
@@ -380,7 +418,10 @@ def test_unknown_table_is_an_error() -> None:
         reference.current("<!-- table: fieldz trade -->\n<!-- end -->")
 
 
-@pytest.mark.parametrize("type_", [Channel, OnMarket, Sequence, Backfill, Record, Topic])
+@pytest.mark.parametrize(
+    "type_",
+    [Channel, OnMarket, Sequence, Backfill, Record, Topic, AccountSource, AccountEndpoint, AccountRecord],
+)
 def test_every_key_of_the_declarations_is_explained(type_: type) -> None:
     """topics/README.md names each key and each sequence rule."""
     page = (ROOT / "topics/README.md").read_text(encoding="utf-8")

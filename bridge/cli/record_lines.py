@@ -62,6 +62,46 @@ def _liquidation(r: Any) -> tuple[str, ...]:
     return (f"{r.side:4}", f"{_number(r.contracts)} @ {_number(r.price)}", r.status)
 
 
+def _order(r: Any) -> tuple[str, ...]:
+    asked = f"{r.side} {_number(r.amount)} @ {_number(r.price)}"
+    return (
+        r.account,
+        r.type or "",
+        asked,
+        f"{r.status} ({r.exchangeStatus})",
+        f"filled={_number(r.filled)}",
+        r.id,
+    )
+
+
+def _my_trade(r: Any) -> tuple[str, ...]:
+    return (
+        r.account,
+        f"{r.side:4}",
+        f"{_number(r.amount)} @ {_number(r.price)}",
+        r.takerOrMaker,
+        f"order={r.order}",
+    )
+
+
+def _balance(r: Any) -> tuple[str, ...]:
+    amounts = (f"{name}={_number(getattr(r, name))}" for name in ("free", "used", "total"))
+    return (r.account, r.market, *amounts)
+
+
+def _position(r: Any) -> tuple[str, ...]:
+    size = f"{_number(r.contracts)} @ {_number(r.entryPrice)}"
+    return (r.account, r.side or "flat", size, f"unrealized={_number(r.unrealizedPnl)}")
+
+
+def _ledger(r: Any) -> tuple[str, ...]:
+    return (r.account, r.market, r.direction, _number(r.amount), r.exchangeType or r.type, r.instrument or "")
+
+
+def _account_event(r: Any) -> tuple[str, ...]:
+    return (r.account, r.market, r.event, r.status or "", r.reason or "")
+
+
 def _market(r: Any) -> tuple[str, ...]:
     steps = f"tick={_number(r.precision.price)} step={_number(r.precision.amount)}"
     return (r.exchangeSymbol, r.type, "active" if r.active else "inactive", steps)
@@ -107,6 +147,12 @@ _PARTS: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "mark-price": _mark_price,
     "funding-rate": _funding_rate,
     "liquidation": _liquidation,
+    "order": _order,
+    "my-trade": _my_trade,
+    "balance": _balance,
+    "position": _position,
+    "ledger": _ledger,
+    "account-event": _account_event,
     "market": _market,
     "raw": _raw,
     "gap": _gap,

@@ -16,6 +16,7 @@ import msgspec
 
 from bridge.core.conversions import CONVERSIONS, micros
 from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, decimal_bytes
+from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
@@ -34,18 +35,8 @@ Unify = Callable[
 ]
 """``unify(message, prefixes, stamp, instrument, constants)`` → ``(record index, Kafka time in ms or None, value)``."""
 
-_CALL = re.compile(r"(\w+)\((.*)\)")
-_WIRE_TYPE = {"Text": "text", "MaybeText": "text?", "Int": "int", "MaybeInt": "int?", "Flag": "flag"}
-_PYTHON = {"text": str, "int": int, "flag": bool, "levels": list[tuple[str, str]]}
-_DEFAULT_WIRE = {
-    "decimal": "text",
-    "timestamp": "int",
-    "long": "int",
-    "int": "int",
-    "string": "text",
-    "enum": "text",
-    "boolean": "flag",
-}
+_GIVEN = frozenset({"instrument"})
+_SPECIAL = ("nonzero", "levels", "option", "zone")
 
 
 class TimeTable(dict[int, bytes]):
@@ -117,7 +108,7 @@ class _Compiler:
         self, name: str, declaration: Channel, market: Market, schemas: Mapping[str, Schema], file: str
     ) -> None:
         self.name, self.declaration, self.market, self.schemas = name, declaration, market, schemas
-        self.wire: dict[str, str] = {}
+        self.keys = WireKeys()
         self.constants: list[tuple[str, SchemaField]] = []
         self.enums: dict[tuple[str, ...], str] = {}
         self.file = self.where = f"topics/streams/{file}.yaml"
@@ -134,7 +125,7 @@ class _Compiler:
         source = "\n".join(lines) + "\n"
         space = self.namespace()
         exec(compile(source, self.where, "exec"), space)  # noqa: S102 - generated here, from our own files
-        message = self.message_type()
+        message = self.keys.message_type(f"{self.name}:{self.market}")
         return CompiledChannel(
             channel=self.name,
             market=self.market,
@@ -196,7 +187,7 @@ class _Compiler:
         if expression in {"option()", "zone()"}:
             self.constants.append((expression[:-2], target))
             return f"k[{len(self.constants) - 1}]"
-        call = _CALL.fullmatch(expression)
+        call = CALL.fullmatch(expression)
         if call is None:
             return self.plain(expression, target)
         name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
@@ -207,28 +198,8 @@ class _Compiler:
         return self.encoded(self.call(name, keys, target), target)
 
     def call(self, name: str, keys: list[str], target: SchemaField) -> str:
-        function = CONVERSIONS.get(name)
-        if function is None:
-            known = ", ".join((*CONVERSIONS, "nonzero", "levels", "option", "zone"))
-            raise ContractError(
-                f"{self.where}: no conversion {name!r} for a {target.kind}; there are {known}"
-            )
-        annotations = {k: v for k, v in function.__annotations__.items() if k != "return"}
-        wanted = len(annotations) - ("instrument" in annotations)
-        if len(keys) != wanted:
-            raise ContractError(
-                f"{self.where}: {name}() wants {wanted} keys, not {', '.join(keys) or 'none'}"
-            )
-        result = str(function.__annotations__["return"])
-        if result.startswith("str") != (target.kind in {"string", "enum"}):
-            raise ContractError(f"{self.where}: {name}() gives {result}; the field is a {target.kind}")
-        if result.endswith("None") and not target.nullable:
-            raise ContractError(f"{self.where}: {name}() may give None; the field may not be null")
-        rest = iter(keys)
-        arguments = [
-            "i" if argument == "instrument" else self.use(next(rest), _WIRE_TYPE[type_])
-            for argument, type_ in annotations.items()
-        ]
+        found = checked_call(name, keys, target, CONVERSIONS, _GIVEN, _SPECIAL, self.where)
+        arguments = ["i" if wire is None else self.use(key, wire) for key, wire in found]
         return f"{name}({', '.join(arguments)})"
 
     def plain(self, expression: str, target: SchemaField) -> str:
@@ -236,7 +207,7 @@ class _Compiler:
             first, second = (k.strip() for k in expression.split("|"))
             value = f"({self.use(first, 'int?')} or {self.use(second, 'int')})"
             return f"TIMES[{value}]"
-        wire = _DEFAULT_WIRE.get(target.kind)
+        wire = DEFAULT_WIRE.get(target.kind)
         if wire is None:
             raise ContractError(f"{self.where}: {target.name} is a {target.kind}; name a conversion for it")
         value = self.use(expression, wire + "?" if target.nullable else wire)
@@ -276,25 +247,7 @@ class _Compiler:
 
     def use(self, key: str, wire: str) -> str:
         """Note that ``key`` is read as ``wire`` (``text``, ``int?`` …); return the expression that reads it."""
-        known = self.wire.get(key)
-        if known is not None and known.rstrip("?") != wire.rstrip("?"):
-            raise ContractError(f"{self.where}: {key} is read both as {known} and as {wire}")
-        nested = next((k for k in self.wire if k.startswith(f"{key}.") or key.startswith(f"{k}.")), None)
-        if nested is not None:
-            raise ContractError(f"{self.where}: {key} and {nested} can't both be values")
-        if known is None or known.endswith("?"):
-            self.wire[key] = wire
-        return "m." + ".".join(f"f_{part}" for part in key.split("."))
-
-    def message_type(self) -> Any:
-        tree: dict[str, Any] = {}
-        for key, wire in self.wire.items():
-            *path, leaf = key.split(".")
-            node = tree
-            for part in path:
-                node = node.setdefault(part, {})
-            node[leaf] = wire
-        return _struct(f"{self.name}:{self.market}", tree)
+        return ".".join(("m", *self.keys.use(key, wire, self.where)))
 
     # What the pipeline asks of a message
 
@@ -423,23 +376,6 @@ def _wanted(key: str | None, name: str, where: str) -> str:
     if key is None:
         raise ContractError(f"{where}: the sequence rule wants {name}")
     return key
-
-
-def _struct(name: str, tree: dict[str, Any]) -> Any:
-    """Build a msgspec type whose attributes are ``f_<wire key>`` (keys such as ``from`` would be no names)."""
-    required: list[tuple[Any, ...]] = []
-    optional: list[tuple[Any, ...]] = []
-    for key, wire in tree.items():
-        if isinstance(wire, dict):
-            required.append((f"f_{key}", _struct(f"{name}.{key}", wire)))
-        elif wire.endswith("?"):
-            optional.append((f"f_{key}", _PYTHON[wire[:-1]] | None, None))
-        else:
-            required.append((f"f_{key}", _PYTHON[wire]))
-    rename = {f"f_{key}": key for key in tree}
-    return msgspec.defstruct(
-        re.sub(r"\W", "_", name), required + optional, rename=rename, frozen=True, gc=False, kw_only=True
-    )
 
 
 def _decoder(name: str, type_: Any) -> Callable[[bytes], Any]:

@@ -1,4 +1,4 @@
-"""What a file of ``topics/streams/`` declares, as typed values. ``topics/README.md`` explains each key."""
+"""What the files of ``topics/`` declare, as typed values. ``topics/README.md`` explains each key."""
 
 from __future__ import annotations
 
@@ -136,6 +136,55 @@ class Channel(Declared, frozen=True):
     records: tuple[Record, ...] = ()
     refreshes_markets: bool = False
     backfill: dict[Literal["spot", "usdm", "coinm"], Backfill] = {}
+
+
+class AccountEndpoint(Declared, frozen=True):
+    """An endpoint of REST whose answers are read.
+
+    Attributes:
+        origin: ``snapshot`` where it tells the state as it is, ``backfill`` where it tells history.
+        whole: an answer that was not asked of one symbol lists everything there is: what it leaves out is nothing.
+    """
+
+    origin: Literal["snapshot", "backfill"]
+    whole: bool = False
+
+
+class AccountRecord(Record, frozen=True):
+    """One kind of unified record that an event or an answer makes.
+
+    Attributes:
+        each: wire key of the array that makes a record a row; keys of ``fields`` are then the row's, those of the
+            message begin with ``^``. None: the message, or each row of an answer, makes one.
+        symbol: wire key of the exchange symbol the record is of.
+        currency: source of the asset it is of, where it is of one.
+        where: wire key → the values with which the record exists.
+        unless_zero: wire key of a decimal that must not be zero for the record to exist.
+    """
+
+    each: str | None = None
+    symbol: str | None = None
+    currency: str | None = None
+    where: dict[str, tuple[str, ...]] = {}
+    unless_zero: str | None = None
+
+
+class AccountSource(Declared, frozen=True):
+    """A kind of private event, or answers of REST of one shape.
+
+    Attributes:
+        summary: what it is, in a sentence.
+        markets: where it exists.
+        event: the event's name (``e``).
+        endpoints: path → how its answers are taken.
+        records: what it makes; none where it is kept raw.
+    """
+
+    summary: str
+    markets: tuple[Literal["spot", "usdm", "coinm"], ...]
+    event: str | None = None
+    endpoints: dict[str, AccountEndpoint] = {}
+    records: tuple[AccountRecord, ...] = ()
 
 
 class Topic(Declared, frozen=True):

@@ -191,16 +191,17 @@ class _Info(msgspec.Struct, rename="camel"):
     server_time: _Time = 0
 
 
-def _code(asset: str) -> str:
+def currency_code(asset: str) -> str:
+    """Return CCXT's code of a currency: a few assets have other names there."""
     return _RENAMED.get(asset.upper(), asset.upper())
 
 
 def _instrument(market: Market, row: dict[str, Any]) -> Instrument:
-    base, quote = _code(row["baseAsset"]), _code(row["quoteAsset"])
+    base, quote = currency_code(row["baseAsset"]), currency_code(row["quoteAsset"])
     contract_type = row.get("contractType") or ""
     contract = market != "spot"
     settle_id = row.get("marginAsset")
-    settle = _code(settle_id) if settle_id else None
+    settle = currency_code(settle_id) if settle_id else None
     symbol, expiry = f"{base}/{quote}", None
     if contract:
         symbol += f":{settle}"

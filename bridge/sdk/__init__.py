@@ -22,29 +22,38 @@ from bridge.sdk.client import Client, Structure
 from bridge.sdk.reading import GapMarker, Records
 from bridge.sdk.record import Record
 from bridge.sdk.records import (
+    AccountEvent,
+    Balance,
     BidAsk,
     Coverage,
     DeadLetter,
     FundingRate,
     Gap,
     Instrument,
+    LedgerEntry,
     Level,
     Lifecycle,
     Liquidation,
     MarkPrice,
+    MyTrade,
     Ohlcv,
+    Order,
     OrderBook,
+    Position,
     Raw,
     Ticker,
     Trade,
 )
 from bridge.sdk.source import CaughtUp
+from bridge.sdk.table import OrderTable, Table
 from bridge.sdk.topics import Topics
 
 if TYPE_CHECKING:
     from bridge.model import Environment
 
 __all__ = [
+    "AccountEvent",
+    "Balance",
     "BidAsk",
     "CaughtUp",
     "Change",
@@ -57,17 +66,23 @@ __all__ = [
     "Gap",
     "GapMarker",
     "Instrument",
+    "LedgerEntry",
     "Level",
     "Lifecycle",
     "Liquidation",
     "LiveBook",
     "MarkPrice",
+    "MyTrade",
     "Ohlcv",
+    "Order",
     "OrderBook",
+    "OrderTable",
+    "Position",
     "Raw",
     "Record",
     "Records",
     "Structure",
+    "Table",
     "Ticker",
     "Topics",
     "Trade",

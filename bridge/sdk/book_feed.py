@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from bridge.errors import DecodeError, NotInSync, TopicMismatch
 from bridge.sdk.book_followed import CLOSED, Followed, Wish
 from bridge.sdk.book_state import BookState
+from bridge.sdk.opening import Opener
 from bridge.sdk.reading import decode
 from bridge.sdk.record import Record
 from bridge.sdk.records import Gap, Lifecycle, OrderBook
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from bridge.sdk.source import Reading, Source
     from bridge.sdk.topics import Topics
 
-T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 _SPANS = (1.25, 2.5, 5, 10, 40, 160, 640, 2560, 10240, 40960)
 """How far is read back for a snapshot, in snapshot intervals; the last is a month of minutes.
@@ -90,53 +90,6 @@ class _Search(NamedTuple):
     found: asyncio.Future[_Look]
 
 
-class _Opener:
-    """Opens readings of a source.
-
-    What is broken off half-way leaves connections behind. So where nobody waits any more a reading is opened to
-    the end all the same, and closed then.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._late: set[asyncio.Task[Any]] = set()
-
-    async def open(self, request: Request) -> Reading:
-        """Return an open reading; for the errors see :meth:`bridge.sdk.source.Reading.open`."""
-        reading = self._source.read(request)
-        opening = asyncio.create_task(reading.open())
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self._do(self._close(reading, opening))
-            raise
-        return reading
-
-    async def partition(self, topic: str, key: bytes) -> int:
-        """Return the partition of a key; see :meth:`bridge.sdk.source.Source.partition`."""
-        return await asyncio.shield(self._do(self._source.partition(topic, key)))
-
-    async def aclose(self) -> None:
-        """Wait for what is still being opened or closed."""
-        await asyncio.gather(*self._late, return_exceptions=True)
-
-    async def _close(self, reading: Reading, opening: asyncio.Task[None]) -> None:
-        await asyncio.wait({opening})
-        if opening.exception() is None:
-            await reading.close()
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._late.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._late.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever still waits gets it; if nobody does, nobody misses it
-
-
 class Feed:
     """The reader of one partition, for all books of it.
 
@@ -147,7 +100,7 @@ class Feed:
         over: called when the feed is not to be used any more.
     """
 
-    def __init__(self, opener: _Opener, topic: str, decoder: Decoder, over: Callable[[Feed], None]) -> None:
+    def __init__(self, opener: Opener, topic: str, decoder: Decoder, over: Callable[[Feed], None]) -> None:
         self._opener, self._topic, self._decoder, self._over = opener, topic, decoder, over
         self._keys: set[bytes] = set()
         self._books: defaultdict[bytes, list[Followed]] = defaultdict(list)
@@ -304,7 +257,7 @@ class Books:
     """
 
     def __init__(self, source: Source, topics: Topics, decoder: Decoder) -> None:
-        self._opener, self._decoder = _Opener(source), decoder
+        self._opener, self._decoder = Opener(source), decoder
         self._topic = topics.structure("order-book")
         self._feeds: dict[int, Feed] = {}
         self._names = _Names(self._opener, self._topic, decoder)
@@ -434,7 +387,7 @@ class _News:
     """
 
     def __init__(
-        self, opener: _Opener, topic: str, decoder: Decoder, class_: type[Gap | Lifecycle],
+        self, opener: Opener, topic: str, decoder: Decoder, class_: type[Gap | Lifecycle],
         tell: Callable[[Gap | Lifecycle], None],
     ) -> None:  # fmt: skip
         self._opener, self._topic, self._decoder = opener, topic, decoder
@@ -473,7 +426,7 @@ class _News:
 class _Names:
     """Finds unified symbols by market and exchange symbol, from the order books' own records."""
 
-    def __init__(self, opener: _Opener, topic: str, decoder: Decoder) -> None:
+    def __init__(self, opener: Opener, topic: str, decoder: Decoder) -> None:
         self._opener, self._topic, self._decoder = opener, topic, decoder
         self._known: dict[tuple[str, str], str] = {}
         self._wanted: dict[asyncio.Future[str], tuple[str, str]] = {}

@@ -7,8 +7,9 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from bridge.errors import DecodeError, NotInSync
+from bridge.errors import DecodeError
 from bridge.sdk.book_state import BookState, Change, is_whole
+from bridge.sdk.watched import Watched
 
 if TYPE_CHECKING:
     from bridge.sdk.book_feed import Feed
@@ -33,7 +34,7 @@ class Wish(NamedTuple):
     max_silence: float | None
 
 
-class Followed:
+class Followed(Watched):
     """A book that is kept current, and those who wait for its changes.
 
     Args:
@@ -44,38 +45,20 @@ class Followed:
     """
 
     def __init__(self, symbol: str, market: str | None, wish: Wish, feed: Feed) -> None:
+        super().__init__(f"the order book of {symbol}")
         self.state = BookState(symbol, market)
         self.wish, self.heard = wish, 0.0
         self.snapshot_came = asyncio.Event()
-        self.version = 0
         self._feed: Feed | None = feed
         self._pending: list[tuple[int, OrderBook | DecodeError]] | None = []
         self._news: list[Gap | Lifecycle] = []
         self._updates: weakref.WeakSet[Updates] = weakref.WeakSet()
-        self._waiting: list[asyncio.Future[None]] = []
-        self.over = False
-        self.error: BaseException | None = None
 
     def updates(self) -> Updates:
         """Return an iterator of the changes from now on."""
         updates = Updates(self)
         self._updates.add(updates)
         return updates
-
-    async def changed(self, since: int | None = None) -> int:
-        """Wait until the version is beyond ``since``, or the present one; see ``LiveBook.changed``."""
-        seen = self.version if since is None else since
-        while self.version <= seen:
-            if self.over:
-                raise self.error or NotInSync(f"the order book of {self.state.symbol} has ended")
-            await self.wait()
-        return self.version
-
-    async def wait(self) -> None:
-        """Wait for the next change or the end."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await future
 
     def begin(self, state: BookState, after: int) -> None:
         """Go on from ``state`` with what was put by and lies behind the offset ``after``."""
@@ -128,7 +111,7 @@ class Followed:
         self.over, self.error = True, error
         if reason is not None:
             self._note(self.state.lose(reason))
-        self._wake()
+        self.wake()
 
     async def aclose(self) -> None:
         """Leave the feed."""
@@ -155,13 +138,7 @@ class Followed:
         self.version += 1
         for updates in self._updates:
             updates.put(change)
-        self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        self.wake()
 
 
 class Updates:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 from bridge.errors import UsageError
 from bridge.schema import structure as schema_of
@@ -13,9 +12,12 @@ from bridge.sdk import records as r
 from bridge.sdk.book import LiveBook
 from bridge.sdk.book_feed import Books
 from bridge.sdk.book_followed import Wish
+from bridge.sdk.names import names
 from bridge.sdk.reading import Filter, GapMarker, Records, channels_of, decoder
 from bridge.sdk.record import Record
 from bridge.sdk.source import CaughtUp, Request
+from bridge.sdk.table import OrderTable, Table
+from bridge.sdk.table_feed import Tables
 from bridge.sdk.times import milliseconds
 from bridge.sdk.topics import check_market
 
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bridge.model import Market
+    from bridge.sdk.names import Names
     from bridge.sdk.source import Reading, Source
+    from bridge.sdk.table import TableOptions
     from bridge.sdk.times import When
     from bridge.sdk.topics import Topics
 
 T = TypeVar("T", bound=Record)
-Symbols: TypeAlias = str | Iterable[str] | None
 
 
 class Structure(Generic[T]):
@@ -40,12 +43,13 @@ class Structure(Generic[T]):
     @overload
     def __call__(
         self,
-        symbols: Symbols = None,
+        symbols: Names = None,
         *,
         start: When | None = None,
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
         late: str = "1h",
         markers: Literal[False] = False,
     ) -> Records[T]: ...
@@ -53,24 +57,26 @@ class Structure(Generic[T]):
     @overload
     def __call__(
         self,
-        symbols: Symbols = None,
+        symbols: Names = None,
         *,
         start: When | None = None,
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
         late: str = "1h",
         markers: Literal[True],
     ) -> Records[T | CaughtUp | GapMarker]: ...
 
     def __call__(
         self,
-        symbols: Symbols = None,
+        symbols: Names = None,
         *,
         start: When | None = None,
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
         late: str = "1h",
         markers: bool = False,
     ) -> Records[Any]:
@@ -78,11 +84,13 @@ class Structure(Generic[T]):
 
         Args:
             symbols: unified symbols (``BTC/USDT``: only the partitions that can hold them are read) or exchange
-                symbols (``BTCUSDT``: all partitions are read; both spot and usdm may have it). None for all.
+                symbols (``BTCUSDT``: all partitions are read; both spot and usdm may have it). None for all. Of
+                balances and ledger entries: currency codes (``USDT``).
             start: from when on; None is live, from now. Without ``end`` history runs into live with no seam.
             end: up to when, exclusive; then the iteration ends. ``"now"`` is all that is there already.
             market: ``spot``, ``usdm`` or ``coinm`` only.
             channel: records of one channel only (``agg-trade``).
+            account: names of accounts, of records that are of one; None for all.
             late: with ``end``: how long after it the topic is searched for records that were written late, as a
                 gap's backfill is (``"1h"``); ``"all"`` searches to the topic's present end.
             markers: let :class:`CaughtUp` (history has met live) and :class:`GapMarker` come between records.
@@ -97,6 +105,7 @@ class Structure(Generic[T]):
             end=end,
             market=market,
             channel=channel,
+            account=account,
             late=late,
             markers=markers,
         )
@@ -108,6 +117,7 @@ class Structure(Generic[T]):
         timeout: float | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
     ) -> T:
         """Wait for the next record of ``symbol`` and return it.
 
@@ -116,7 +126,7 @@ class Structure(Generic[T]):
         """
         try:
             async with asyncio.timeout(timeout):
-                async with self(symbol, market=market, channel=channel) as records:
+                async with self(symbol, market=market, channel=channel, account=account) as records:
                     async for record in records:
                         return record
         except TimeoutError:
@@ -139,6 +149,7 @@ class Client:
         self._readings: set[Reading] = set()
         self._closing: set[asyncio.Future[None]] = set()
         self._books: Books | None = None
+        self._tables: Tables | None = None
 
     @property
     def topics(self) -> Topics:
@@ -191,6 +202,36 @@ class Client:
         return Structure(self, "market", r.Instrument)
 
     @property
+    def orders(self) -> Structure[r.Order]:
+        """Own orders, at each event; the newest state of each is in ``table("order")``."""
+        return Structure(self, "order", r.Order)
+
+    @property
+    def my_trades(self) -> Structure[r.MyTrade]:
+        """Fills of own orders, each once."""
+        return Structure(self, "my-trade", r.MyTrade)
+
+    @property
+    def balances(self) -> Structure[r.Balance]:
+        """Own balances, at each change; the newest of each currency is in ``table("balance")``."""
+        return Structure(self, "balance", r.Balance)
+
+    @property
+    def positions(self) -> Structure[r.Position]:
+        """Own positions, at each change; the newest state of each is in ``table("position")``."""
+        return Structure(self, "position", r.Position)
+
+    @property
+    def ledger(self) -> Structure[r.LedgerEntry]:
+        """What came to own accounts and went from them other than by trades on spot."""
+        return Structure(self, "ledger", r.LedgerEntry)
+
+    @property
+    def account_events(self) -> Structure[r.AccountEvent]:
+        """What else the exchange tells of own accounts: order lists, margin calls, settings."""
+        return Structure(self, "account-event", r.AccountEvent)
+
+    @property
     def gaps(self) -> Structure[r.Gap]:
         """What is missing, and what became of it."""
         return Structure(self, "gap", r.Gap)
@@ -207,7 +248,7 @@ class Client:
         self,
         market: Market,
         channel: str,
-        symbols: Symbols = None,
+        symbols: Names = None,
         *,
         start: When | None = None,
         end: When | None = None,
@@ -222,7 +263,7 @@ class Client:
             end: as for :class:`Structure`.
         """
         topic = self._topics.raw(market, channel)
-        wanted = _symbols(symbols)
+        wanted = names(symbols, "symbols")
         unified = next((s for s in wanted or () if "/" in s), None)
         if unified is not None:
             raise UsageError(
@@ -239,12 +280,13 @@ class Client:
     def records(
         self,
         structure: str,
-        symbols: Symbols = None,
+        symbols: Names = None,
         *,
         start: When | None = None,
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
         late: str = "1h",
         markers: bool = False,
     ) -> Records[Any]:
@@ -254,22 +296,23 @@ class Client:
             UsageError: no such structure, or an argument can't be understood.
         """
         topic, unified = self._topics.structure(structure), schema_of(structure).unified
-        wanted = _symbols(symbols)
+        wanted, accounts = names(symbols, "symbols"), names(account, "account")
         if wanted is not None and structure == "lifecycle":
             raise UsageError("lifecycle records have no symbol; leave symbols out")
+        _check_account(structure, accounts)
         if market is not None:
             check_market(market)
-        gap_channels = channels_of(structure) if markers and unified else None
-        keyed_by_symbol = unified or structure == "gap"
-        by_key = keyed_by_symbol and wanted is not None and all("/" in symbol for symbol in wanted)
+        gap_channels = (channels_of(structure) or None) if markers and unified else None
         request = Request(
             topics=(topic,) if gap_channels is None else (topic, self._topics.structure("gap")),
-            keys=frozenset(s.encode() for s in wanted or ()) if by_key else None,
+            keys=_keys(structure, wanted, accounts),
             start=start,
             end=end,
             late=None if late == "all" else milliseconds(f"+{late}", now=0, what="late"),
         )
-        filter_ = Filter(symbols=wanted, market=market, channel=channel, gap_channels=gap_channels)
+        filter_ = Filter(
+            symbols=wanted, market=market, channel=channel, accounts=accounts, gap_channels=gap_channels
+        )
         return self._records(request, filter_, markers=markers)
 
     async def watch_trade(
@@ -343,6 +386,78 @@ class Client:
         followed = await self._books.follow(symbol, market, wish)
         return LiveBook(followed, stale_ok=stale_ok)
 
+    @overload
+    async def table(self, structure: Literal["order"], **options: Unpack[TableOptions]) -> OrderTable: ...
+    @overload
+    async def table(
+        self, structure: Literal["balance"], **options: Unpack[TableOptions]
+    ) -> Table[r.Balance]: ...
+    @overload
+    async def table(
+        self, structure: Literal["position"], **options: Unpack[TableOptions]
+    ) -> Table[r.Position]: ...
+    @overload
+    async def table(
+        self, structure: Literal["market"], **options: Unpack[TableOptions]
+    ) -> Table[r.Instrument]: ...
+    @overload
+    async def table(
+        self, structure: Literal["ticker"], **options: Unpack[TableOptions]
+    ) -> Table[r.Ticker]: ...
+    @overload
+    async def table(
+        self, structure: Literal["bid-ask"], **options: Unpack[TableOptions]
+    ) -> Table[r.BidAsk]: ...
+    @overload
+    async def table(
+        self, structure: Literal["mark-price"], **options: Unpack[TableOptions]
+    ) -> Table[r.MarkPrice]: ...
+    @overload
+    async def table(
+        self, structure: Literal["funding-rate"], **options: Unpack[TableOptions]
+    ) -> Table[r.FundingRate]: ...
+    @overload
+    async def table(self, structure: str, **options: Unpack[TableOptions]) -> Table[Any]: ...
+
+    async def table(
+        self,
+        structure: str,
+        *,
+        account: Names = None,
+        market: Market | None = None,
+        timeout: float | None = 30,
+        stale_ok: bool = False,
+    ) -> Table[Any]:
+        """Return the current state of a structure, which is kept current in the background.
+
+        It has the newest record of each identity: of each order, of each currency's balance, of each position, of
+        each symbol's ticker. The compacted topic ``state.<structure>`` is read to its present end first.
+
+        Args:
+            structure: ``order``, ``balance``, ``position``, ``ticker``, ``bid-ask``, ``mark-price``,
+                ``funding-rate`` or ``market``.
+            account: names of accounts, of records that are of one; None for all.
+            market: ``spot``, ``usdm`` or ``coinm`` only.
+            timeout: seconds that loading may take; None is without a limit.
+            stale_ok: let rows be read while the table is not kept current.
+
+        Raises:
+            TimeoutError: the topic was not read to its end in time.
+            TopicMismatch: the topic does not exist.
+            KafkaUnavailable: no broker answers.
+            UsageError: an argument can't be understood.
+        """
+        accounts = names(account, "account")
+        self._topics.state(structure)
+        _check_account(structure, accounts)
+        if market is not None:
+            check_market(market)
+        if self._tables is None:
+            self._tables = Tables(self._source, self._topics, self._decoder)
+        tables = self._tables
+        feed = await tables.load(structure, Filter(market=market, accounts=accounts), timeout)
+        return (OrderTable if structure == "order" else Table)(feed, tables, stale_ok=stale_ok)
+
     def _records(self, request: Request, filter_: Filter, *, markers: bool = False) -> Records[Any]:
         for name, when in (("start", request.start), ("end", request.end)):
             if when is not None:
@@ -365,10 +480,13 @@ class Client:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        """Stop every reading, end every book and close the connections."""
+        """Stop every reading, end every book and every table, and close the connections."""
         if self._books is not None:
             await self._books.aclose()
             self._books = None
+        if self._tables is not None:
+            await self._tables.aclose()
+            self._tables = None
         while self._readings:
             await self._readings.pop().close()
         await asyncio.gather(*self._closing)
@@ -384,10 +502,28 @@ class Client:
         await self.aclose()
 
 
-def _symbols(symbols: Symbols) -> frozenset[str] | None:
-    if symbols is None:
-        return None
-    wanted = frozenset((symbols,) if isinstance(symbols, str) else symbols)
-    if not wanted or not all(wanted):
-        raise UsageError("symbols is empty; give one symbol, several, or None for all")
-    return wanted
+def _check_account(structure: str, accounts: frozenset[str] | None) -> None:
+    if accounts is not None and all(field.name != "account" for field in schema_of(structure).fields):
+        raise UsageError(f"{structure} records are of no account; leave account out")
+
+
+def _keys(
+    structure: str, symbols: frozenset[str] | None, accounts: frozenset[str] | None
+) -> frozenset[bytes] | None:
+    """Return the keys that the wanted records have; None where they can't be told.
+
+    Raises:
+        UsageError: what is keyed by currency code was asked for by symbol.
+    """
+    keyed = accounts if structure == "account-event" else symbols
+    if structure in {"balance", "ledger"}:
+        symbol = next((name for name in symbols or () if "/" in name), None)
+        if symbol is not None:
+            raise UsageError(
+                f"{structure} records are of a currency; give its code (USDT) instead of {symbol!r}"
+            )
+    elif structure != "account-event":
+        by_symbol = schema_of(structure).unified or structure == "gap"
+        if not by_symbol or not all("/" in name for name in symbols or ()):
+            return None
+    return None if keyed is None else frozenset(name.encode() for name in keyed)

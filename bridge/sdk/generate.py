@@ -23,6 +23,7 @@ _PLAIN = {
     "double": "float",
 }
 _SHAPES = {"market": "instrument"}
+_NOT_IN_CCXT = frozenset({"account-event"})
 _HEAD = '''"""The record class of each structure.
 
 Written by ``python -m bridge.sdk.generate`` from ``avro/``: change it there.
@@ -57,10 +58,12 @@ class _Writer:
     def __init__(self) -> None:
         self.enums: dict[str, str] = {}
         self.parts: dict[str, str] = {}
+        self.named_parts: dict[str, list[dict[str, Any]]] = {}
         self.built: list[str] = []
 
     def module(self) -> str:
-        envelope = next(s for s in schemas().values() if s.unified).text["fields"][: len(ENVELOPE)]
+        # All have the same fields; the docs of those of accounts are of accounts alone.
+        envelope = schemas()["trade"].text["fields"][: len(ENVELOPE)]
         classes = [self.envelope(envelope)]
         classes += [self.record(name, schema.text, schema.unified) for name, schema in schemas().items()]
         by_structure = "".join(f'    "{n}": {s.text["name"]},\n' for n, s in schemas().items())
@@ -89,7 +92,7 @@ class _Writer:
             f'    time_field: ClassVar[str] = "{_TIME_FIELDS.get(structure, "timestamp")}"\n\n'
             f"{self.fields(own)}"
         )
-        if unified:
+        if unified and structure not in _NOT_IN_CCXT:
             body += self.shape(structure)
         inner = [part for part in self.parts.values() if part]
         self.parts = dict.fromkeys(self.parts, "")
@@ -132,6 +135,10 @@ class _Writer:
     def part(self, type_: dict[str, Any]) -> None:
         """Write the class of a record inside a record; levels are tuples, so that they unpack."""
         name, fields = type_["name"], type_["fields"]
+        known = self.named_parts.setdefault(name, fields)
+        if known is not fields:
+            assert known == fields, f"avro/: {name} is not the same everywhere"
+            return
         base = "NamedTuple" if name == "Level" else "msgspec.Struct, frozen=True, gc=False"
         lines = self.fields(fields)
         doc = f"Part ``{name}`` of a record."

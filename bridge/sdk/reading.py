@@ -46,12 +46,14 @@ class Filter:
         symbols: unified or exchange symbols.
         market: the market.
         channel: the channel.
+        accounts: accounts, of records that are of one.
         gap_channels: where markers are asked for: the channels whose gaps concern the reader.
     """
 
     symbols: frozenset[str] | None = None
     market: str | None = None
     channel: str | None = None
+    accounts: frozenset[str] | None = None
     gap_channels: frozenset[str] | None = None
 
     def wants(self, record: Record) -> bool:
@@ -59,6 +61,8 @@ class Filter:
         if self.market is not None and getattr(record, "market", None) != self.market:
             return False
         if self.channel is not None and getattr(record, "channel", None) != self.channel:
+            return False
+        if self.accounts is not None and getattr(record, "account", None) not in self.accounts:
             return False
         if self.symbols is None:
             return True
@@ -69,12 +73,12 @@ class Fence:
     """Finds what a writer wrote after another had taken its place.
 
     Each take-over of a shard raises ``writerEpoch``. A live record with a lower epoch than one seen before of the
-    same topic, key and channel comes from a writer that did not know yet. Backfill and replay write old
-    stretches on purpose, so their records pass.
+    same topic, key and channel, and of the same account where it is of one, comes from a writer that did not know
+    yet. Backfill and replay write old stretches on purpose, so their records pass.
     """
 
     def __init__(self) -> None:
-        self._epochs: dict[tuple[str, bytes | None, str], int] = {}
+        self._epochs: dict[tuple[str, bytes | None, str, str, str | None], int] = {}
         self.dropped = 0
 
     def passes(self, fetched: Fetched, record: Record) -> bool:
@@ -84,7 +88,10 @@ class Fence:
                 return True
         elif not isinstance(record, Raw) or record.kind != "stream":
             return True
-        identity = (fetched.topic, fetched.key, record.channel)
+        account = getattr(
+            record, "account", None
+        )  # each account, on each market, is a piece of work of its own
+        identity = (fetched.topic, fetched.key, record.channel, record.market, account)
         epoch = self._epochs.get(identity, 0)
         if record.writerEpoch < epoch:
             self.dropped += 1

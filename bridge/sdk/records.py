@@ -63,6 +63,149 @@ class Envelope(Record, frozen=True, gc=False):
     sequence: int | None
 
 
+class OrderListLeg(msgspec.Struct, frozen=True, gc=False):
+    """Part ``OrderListLeg`` of a record.
+
+    Attributes:
+        id: Order id.
+        clientOrderId: Client order id.
+    """
+
+    id: str
+    clientOrderId: str
+
+
+class AccountEvent(Envelope, frozen=True, gc=False):
+    """What else the exchange tells of an account.
+
+    Order lists, locks, margin calls, settings, trading bots, and ends of its event stream. CCXT has no such
+    structure. Key: the account.
+
+    Attributes:
+        account: Name of the account in the configuration.
+        timestamp: Event time (E). Microseconds.
+        event: order-list, external-lock, stream-terminated, listen-key-expired, margin-call, leverage,
+            multi-assets-mode, trigger-rejected, strategy or grid.
+        exchangeEvent: The exchange's name of the event (e).
+        transactionTime: Transaction time (T, ut). Microseconds.
+        reason: Reason, where the event gives one (r).
+        status: Status: of an order list (L), of a strategy (ss).
+        currency: Currency code of an external lock.
+        amount: Quantity: of an external lock (d; negative unlocks), of the position of a margin call (pa,
+            signed).
+        orderListId: Order list (g).
+        contingencyType: Contingency of an order list (c): OCO, OTO.
+        listStatusType: What happened to an order list (l): EXEC_STARTED, UPDATED, ALL_DONE, RESPONSE.
+        listClientOrderId: Client id of an order list (C).
+        orders: Legs of an order list (O).
+        orderId: Order whose trigger was rejected (i).
+        leverage: New leverage of the symbol (l).
+        multiAssetsMargin: Margin in several assets is on (j).
+        positionSide: Position of a margin call (ps): BOTH, LONG or SHORT.
+        marginMode: Its margin mode (mt): cross or isolated.
+        markPrice: Its mark price (mp).
+        unrealizedPnl: Its unrealized profit (up).
+        maintenanceMargin: Maintenance margin it needs (mm).
+        isolatedWallet: Its isolated wallet (iw). Null when zero.
+        crossWalletBalance: Cross wallet balance (cw) of a margin call.
+        strategyId: Trading bot (si).
+        strategyType: Its type (st), such as GRID.
+        strategyCode: Why it changed (c): a code of 8001 to 8015.
+        realizedPnl: Realized profit of a grid (r).
+        unmatchedAverage: Average price of a grid's unmatched quantity (up).
+        unmatchedAmount: A grid's unmatched quantity (uq).
+        unmatchedFee: Its commission (uf).
+        matchedPnl: Profit of a grid's matched quantity (mp).
+    """
+
+    structure: ClassVar[str] = "account-event"
+    time_field: ClassVar[str] = "timestamp"
+
+    account: str
+    timestamp: int
+    event: str
+    exchangeEvent: str
+    transactionTime: int | None
+    reason: str | None
+    status: str | None
+    currency: str | None
+    amount: Decimal | None
+    orderListId: int | None
+    contingencyType: str | None
+    listStatusType: str | None
+    listClientOrderId: str | None
+    orders: tuple[OrderListLeg, ...]
+    orderId: str | None
+    leverage: int | None
+    multiAssetsMargin: bool | None
+    positionSide: str | None
+    marginMode: str | None
+    markPrice: Decimal | None
+    unrealizedPnl: Decimal | None
+    maintenanceMargin: Decimal | None
+    isolatedWallet: Decimal | None
+    crossWalletBalance: Decimal | None
+    strategyId: int | None
+    strategyType: str | None
+    strategyCode: int | None
+    realizedPnl: Decimal | None
+    unmatchedAverage: Decimal | None
+    unmatchedAmount: Decimal | None
+    unmatchedFee: Decimal | None
+    matchedPnl: Decimal | None
+
+
+class Balance(Envelope, frozen=True, gc=False):
+    """What an account has of one currency.
+
+    CCXT structure Balance, one currency a record.
+
+    Attributes:
+        account: Name of the account in the configuration.
+        timestamp: Event time (E); of answers the update time, or when REST was asked where they have
+            none. Microseconds.
+        currency: Currency code.
+        free: Free to use: spot f; futures availableBalance, which only REST has.
+        used: Locked by orders (l); spot only.
+        total: Spot free + used; futures the wallet balance (wb), without unrealized profit.
+        debt: Always null.
+        eventTime: Event time (E): when the exchange sent it. Null in answers of REST. Microseconds.
+        lastUpdateTimestamp: When the exchange last changed it: spot u (of the account), futures T; REST:
+            updateTime. A record with an older one is never written behind a newer. Microseconds.
+        reason: Why it changed (m): DEPOSIT, ORDER, FUNDING_FEE, …; futures events only.
+        change: Change but for profit and commission (bc); futures events only.
+        crossWalletBalance: Wallet balance without what isolated positions hold (cw); futures only.
+        unrealizedPnl: Unrealized profit of cross positions (crossUnPnl); futures, REST only.
+        marginBalance: Wallet balance with unrealized profit; futures, REST only.
+        initialMargin: Margin that positions and orders hold; futures, REST only.
+        maintenanceMargin: Maintenance margin of the positions; futures, REST only.
+    """
+
+    structure: ClassVar[str] = "balance"
+    time_field: ClassVar[str] = "timestamp"
+
+    account: str
+    timestamp: int
+    currency: str
+    free: Decimal | None
+    used: Decimal | None
+    total: Decimal | None
+    debt: Decimal | None
+    eventTime: int | None
+    lastUpdateTimestamp: int
+    reason: str | None
+    change: Decimal | None
+    crossWalletBalance: Decimal | None
+    unrealizedPnl: Decimal | None
+    marginBalance: Decimal | None
+    initialMargin: Decimal | None
+    maintenanceMargin: Decimal | None
+
+    def as_ccxt(self, number: Number = float) -> dict[str, Any]:
+        """Return CCXT's dictionary; see :func:`bridge.sdk.shapes.balance`."""
+        return shapes.balance(self, number)
+
+
 class BidAsk(Envelope, frozen=True, gc=False):
     """Best bid and ask, each time either changes.
 
@@ -326,6 +469,74 @@ class Gap(Record, frozen=True, gc=False):
     reason: str | None
 
 
+class Fee(msgspec.Struct, frozen=True, gc=False):
+    """Part ``Fee`` of a record.
+
+    Attributes:
+        currency: Currency of the fee.
+        cost: Amount; negative is a rebate.
+        rate: Rate.
+    """
+
+    currency: str | None
+    cost: Decimal | None
+    rate: Decimal | None
+
+
+class LedgerEntry(Envelope, frozen=True, gc=False):
+    """A change of what an account has, other than by trades on spot.
+
+    Deposits and withdrawals, transfers, funding, and on futures realized profit and commission. CCXT
+    structure LedgerEntry.
+
+    Attributes:
+        account: Name of the account in the configuration.
+        timestamp: When it happened (T; REST: time). Microseconds.
+        id: Transaction id (tranId); REST only, unique by exchangeType.
+        direction: in or out.
+        referenceId: Trade id, of profit and commission.
+        referenceAccount: Always null.
+        type: CCXT: transaction (a deposit or withdrawal of spot; which, the event does not tell),
+            transfer, fee (funding), trade (profit), commission, settlement, …; the exchange's own where
+            CCXT has no word.
+        currency: Currency code.
+        amount: How much, not signed.
+        before: Always null.
+        after: Wallet balance after it; futures events only.
+        status: Always null.
+        fee: Always null.
+        eventTime: Event time (E): when the exchange sent it. Null in answers of REST. Microseconds.
+        exchangeType: The exchange's own type: reason (m) of events, incomeType of REST. Null on spot.
+        instrument: Unified symbol of the contract that caused it; futures only.
+        information: What REST says besides (info).
+    """
+
+    structure: ClassVar[str] = "ledger"
+    time_field: ClassVar[str] = "timestamp"
+
+    account: str
+    timestamp: int
+    id: str | None
+    direction: str
+    referenceId: str | None
+    referenceAccount: str | None
+    type: str
+    currency: str
+    amount: Decimal
+    before: Decimal | None
+    after: Decimal | None
+    status: str | None
+    fee: Fee | None
+    eventTime: int | None
+    exchangeType: str | None
+    instrument: str | None
+    information: str | None
+
+    def as_ccxt(self, number: Number = float) -> dict[str, Any]:
+        """Return CCXT's dictionary; see :func:`bridge.sdk.shapes.ledger`."""
+        return shapes.ledger(self, number)
+
+
 class Lifecycle(Record, frozen=True, gc=False):
     """Something that happened to the bridge, a shard, a connection or a request.
 
@@ -585,6 +796,67 @@ class Instrument(Envelope, frozen=True, gc=False):
         return shapes.instrument(self, number)
 
 
+class MyTrade(Envelope, frozen=True, gc=False):
+    """A fill of an account's order.
+
+    CCXT structure Trade, as of watchMyTrades. Each fill is told once, whether the user stream or REST told of
+    it first.
+
+    Attributes:
+        account: Name of the account in the configuration.
+        timestamp: When it traded (T). Microseconds.
+        id: Trade id (t), the public trade's; null for allocations. Unique by symbol and order.
+        order: Order id (i).
+        type: Type of the order in lower case (o), as CCXT has it. Null where REST told of the fill.
+        side: Side of the order (S).
+        takerOrMaker: maker where the order rested (m), else taker.
+        price: Price (L).
+        amount: Quantity (l): base currency; on coinm contracts.
+        cost: Quote value (spot Y; linear price × amount). Inverse: amount × contractSize / price, in base
+            currency, truncated at 18 decimals (REST: baseQty).
+        fee: Commission (n, N); negative is a rebate. Null where the message names none.
+        fees: The same as a list.
+        eventTime: Event time (E): when the exchange sent it. Null in answers of REST. Microseconds.
+        clientOrderId: Client order id of the order (c). Null where REST told of the fill.
+        orderListId: Order list of the order (g); spot only.
+        executionType: TRADE; CALCULATED for a liquidation. Null where REST told of the fill.
+        positionSide: BOTH, LONG or SHORT (ps); futures only.
+        realizedPnl: Profit the fill realized, before commission (rp); futures only.
+        marginAsset: Currency code of the profit (ma); coinm only.
+        allocationId: Allocation id (a) of a fill by smart order routing; spot only.
+        matchType: How it was matched (b); spot only.
+    """
+
+    structure: ClassVar[str] = "my-trade"
+    time_field: ClassVar[str] = "timestamp"
+
+    account: str
+    timestamp: int
+    id: str | None
+    order: str
+    type: str | None
+    side: Side
+    takerOrMaker: str
+    price: Decimal
+    amount: Decimal
+    cost: Decimal | None
+    fee: Fee | None
+    fees: tuple[Fee, ...]
+    eventTime: int | None
+    clientOrderId: str | None
+    orderListId: int | None
+    executionType: str | None
+    positionSide: str | None
+    realizedPnl: Decimal | None
+    marginAsset: str | None
+    allocationId: str | None
+    matchType: str | None
+
+    def as_ccxt(self, number: Number = float) -> dict[str, Any]:
+        """Return CCXT's dictionary; see :func:`bridge.sdk.shapes.my_trade`."""
+        return shapes.my_trade(self, number)
+
+
 class Ohlcv(Envelope, frozen=True, gc=False):
     """A candle, as it grows and when it is closed.
 
@@ -689,6 +961,301 @@ class OrderBook(Envelope, frozen=True, gc=False):
     def as_ccxt(self, number: Number = float) -> dict[str, Any]:
         """Return CCXT's dictionary; see :func:`bridge.sdk.shapes.order_book`."""
         return shapes.order_book(self, number)
+
+
+class Fill(msgspec.Struct, frozen=True, gc=False):
+    """Part ``Fill`` of a record.
+
+    Attributes:
+        id: Trade id; null where the fill is an allocation.
+        timestamp: When it traded. Microseconds.
+        price: Price.
+        amount: Quantity: base currency; on coinm contracts.
+        cost: Quote value; of inverse contracts base value, truncated at 18 decimals.
+        takerOrMaker: taker or maker.
+        fee: Commission; null where the message names none.
+    """
+
+    id: str | None
+    timestamp: int
+    price: Decimal
+    amount: Decimal
+    cost: Decimal | None
+    takerOrMaker: str
+    fee: Fee | None
+
+
+class Order(Envelope, frozen=True, gc=False):
+    """An order of an account as an event or an answer of REST shows it.
+
+    CCXT structure Order. Plain orders and, on futures, conditional orders: these have ids of their own, see
+    conditional.
+
+    Attributes:
+        account: Name of the account in the configuration.
+        timestamp: When it was placed (O; REST: time). Of futures orders only the first event tells it;
+            where it is known from before, it is kept. Microseconds.
+        lastTradeTimestamp: When it last filled; kept where known from before. Null where REST alone tells
+            of it. Microseconds.
+        lastUpdateTimestamp: When it last changed (T; REST: updateTime). The Kafka record's time.
+            Microseconds.
+        id: Order id (i); of conditional orders algo id (aid). Unique by symbol.
+        clientOrderId: Client order id; of a canceled one that of the order (C), not of the request.
+        status: CCXT: open, closed, canceled, canceling, rejected, expired; another word where the
+            exchange has a new one. A conditional order that has triggered is open; one that is done with
+            is closed, whether its order filled or not.
+        type: CCXT: limit or market, which is what it does once it triggers; exchangeType has the
+            exchange's own.
+        timeInForce: GTC, IOC, FOK, GTD, …; PO for post only (GTX).
+        postOnly: Never takes: LIMIT_MAKER or GTX.
+        reduceOnly: Only reduces a position (R); futures only.
+        side: Its side (S).
+        price: Limit price (p); of market orders their average price. Null when zero.
+        average: Average price of its fills (futures ap); spot cost / filled, truncated at 18 decimals.
+            Null before the first.
+        amount: Quantity (q): base currency; on coinm contracts. Null where it closes the whole position
+            or buys for a quote quantity.
+        filled: What has filled (z).
+        remaining: amount - filled.
+        triggerPrice: Price that triggers it (P, sp, tp). Null when zero, and for trailing stops.
+        stopPrice: Same as triggerPrice.
+        takeProfitPrice: triggerPrice of a take-profit order.
+        stopLossPrice: Always null, as in CCXT.
+        cost: Spot: what has been paid (Z). Linear: average × filled. Inverse: filled × contractSize /
+            average, in base currency. REST has it exact on futures.
+        fee: Commission of the fill that this event tells of; null where it tells of none or there was
+            none.
+        fees: The same as a list.
+        trades: The fill that this event tells of; empty where it tells of none. All fills of an order are
+            in my-trade.
+        eventTime: Event time (E): when the exchange sent it. Null in answers of REST. Microseconds.
+        exchangeStatus: The exchange's own status (X), such as EXPIRED_IN_MATCH.
+        executionType: What happened (x): NEW, TRADE, CANCELED, REPLACED, AMENDMENT, … Null in answers of
+            REST and for conditional orders.
+        exchangeType: The exchange's own type (o), such as STOP_LOSS_LIMIT.
+        originalType: Type before it triggered (ot); futures only.
+        rejectReason: Why it was rejected (r; conditional orders rm).
+        expiryReason: Why it expired (eR, er); null where it did not.
+        conditional: An order of the futures' algo service: its id is an algo id.
+        requestClientOrderId: Client order id of the request that canceled it (c); spot only.
+        orderListId: Order list it is a leg of (g); spot only.
+        quoteAmount: Quote quantity asked for (Q); spot market orders. Null when zero.
+        icebergAmount: Visible quantity (F); spot only. Null when zero.
+        working: It is on the book (w, isWorking); spot only.
+        workingTime: Since when it is on the book (W); spot only. Microseconds.
+        selfTradePreventionMode: What happens where it would trade with the account itself (V).
+        strategyId: Id given when it was placed (j); spot only.
+        strategyType: Type given when it was placed (J); spot only.
+        trailingDelta: Trailing distance in basis points (d); spot only.
+        trailingTime: When trailing began (D); spot only. Microseconds.
+        preventedMatchId: Match that was prevented (v); spot only.
+        preventedAmount: Quantity prevented in all (A); spot only.
+        lastPreventedAmount: Quantity prevented by this event (B); spot only.
+        tradeGroupId: Trade group of the prevented match (u); spot only.
+        counterOrderId: Order that it would have traded with (U); spot only.
+        counterSymbol: Unified symbol of that order (Cs); spot only.
+        preventedExecutionAmount: What would have filled (pl); spot only.
+        preventedExecutionPrice: At what price (pL); spot only.
+        preventedExecutionCost: For how much quote currency (pY); spot only.
+        matchType: How it was matched (b), such as ONE_PARTY_TRADE_REPORT; spot only.
+        allocationId: Allocation that filled it (a); spot only.
+        workingFloor: Where it works (k), such as SOR; spot only.
+        usedSor: Smart order routing was used (uS); spot only.
+        pegPriceType: What its price is pegged to (gP); spot only.
+        pegOffsetType: Type of the offset (gOT); spot only.
+        pegOffsetValue: The offset (gOV); spot only.
+        peggedPrice: Price it is pegged at (gp); spot only.
+        positionSide: BOTH, LONG or SHORT (ps); futures only.
+        workingType: Which price triggers it (wt); futures only.
+        closePosition: It closes the whole position (cp); futures only.
+        priceProtect: Price protection (pP); futures only.
+        priceMatch: Price match mode (pm); futures only. Null for NONE.
+        goodTillTime: When a GTD order is canceled (gtd); usdm only. Microseconds.
+        activationPrice: Price that starts trailing (AP); trailing stops of futures.
+        callbackRate: Trailing distance in percent (cr); trailing stops of futures.
+        modifyId: Id of the request that amended it (M); futures only.
+        marginAsset: Currency code of its margin (ma); coinm only.
+        algoType: Kind of conditional order (at).
+        triggeredOrderId: Order that a conditional one became (ai).
+        triggeredOrderType: Type of that order (act).
+        triggerTime: When a conditional order triggered (tt). Microseconds.
+        trailingActive: A conditional trailing stop trails (ia).
+    """
+
+    structure: ClassVar[str] = "order"
+    time_field: ClassVar[str] = "timestamp"
+
+    account: str
+    timestamp: int | None
+    lastTradeTimestamp: int | None
+    lastUpdateTimestamp: int
+    id: str
+    clientOrderId: str | None
+    status: str
+    type: str | None
+    timeInForce: str | None
+    postOnly: bool | None
+    reduceOnly: bool | None
+    side: Side
+    price: Decimal | None
+    average: Decimal | None
+    amount: Decimal | None
+    filled: Decimal | None
+    remaining: Decimal | None
+    triggerPrice: Decimal | None
+    stopPrice: Decimal | None
+    takeProfitPrice: Decimal | None
+    stopLossPrice: Decimal | None
+    cost: Decimal | None
+    fee: Fee | None
+    fees: tuple[Fee, ...]
+    trades: tuple[Fill, ...]
+    eventTime: int | None
+    exchangeStatus: str
+    executionType: str | None
+    exchangeType: str | None
+    originalType: str | None
+    rejectReason: str | None
+    expiryReason: str | None
+    conditional: bool
+    requestClientOrderId: str | None
+    orderListId: int | None
+    quoteAmount: Decimal | None
+    icebergAmount: Decimal | None
+    working: bool | None
+    workingTime: int | None
+    selfTradePreventionMode: str | None
+    strategyId: int | None
+    strategyType: int | None
+    trailingDelta: int | None
+    trailingTime: int | None
+    preventedMatchId: int | None
+    preventedAmount: Decimal | None
+    lastPreventedAmount: Decimal | None
+    tradeGroupId: int | None
+    counterOrderId: str | None
+    counterSymbol: str | None
+    preventedExecutionAmount: Decimal | None
+    preventedExecutionPrice: Decimal | None
+    preventedExecutionCost: Decimal | None
+    matchType: str | None
+    allocationId: str | None
+    workingFloor: str | None
+    usedSor: bool | None
+    pegPriceType: str | None
+    pegOffsetType: str | None
+    pegOffsetValue: int | None
+    peggedPrice: Decimal | None
+    positionSide: str | None
+    workingType: str | None
+    closePosition: bool | None
+    priceProtect: bool | None
+    priceMatch: str | None
+    goodTillTime: int | None
+    activationPrice: Decimal | None
+    callbackRate: Decimal | None
+    modifyId: str | None
+    marginAsset: str | None
+    algoType: str | None
+    triggeredOrderId: str | None
+    triggeredOrderType: str | None
+    triggerTime: int | None
+    trailingActive: bool | None
+
+    def as_ccxt(self, number: Number = float) -> dict[str, Any]:
+        """Return CCXT's dictionary; see :func:`bridge.sdk.shapes.order`."""
+        return shapes.order(self, number)
+
+
+class Position(Envelope, frozen=True, gc=False):
+    """A position of a futures account.
+
+    CCXT structure Position.
+
+    Attributes:
+        account: Name of the account in the configuration.
+        timestamp: Event time (E); of answers the update time, or when REST was asked where they have
+            none. Microseconds.
+        id: Always null.
+        contracts: Size, not signed (pa): base currency; on coinm contracts. 0 where flat.
+        contractSize: Contract size of the instrument.
+        side: long or short; null where flat.
+        hedged: Long and short positions are kept apart (ps is not BOTH).
+        entryPrice: Average entry price (ep).
+        markPrice: Mark price; REST only. Null when zero.
+        lastPrice: Always null.
+        exitPrice: Always null.
+        liquidationPrice: Liquidation price; REST only. Null when zero.
+        notional: Value at the mark price, not signed; REST only.
+        leverage: Leverage; REST of coinm and version 2 of usdm only.
+        unrealizedPnl: Unrealized profit (up).
+        realizedPnl: Profit realized so far, before commission (cr); events only.
+        marginMode: cross or isolated (mt); where REST does not say it (usdm), by the position's margin,
+            and null where flat.
+        isolated: marginMode is isolated.
+        collateral: Margin of an isolated position with its profit (isolatedMargin); REST only. Null when
+            zero.
+        positionMargin: Always null.
+        initialMargin: Margin that the position and its orders hold; usdm, REST only.
+        initialMarginPercentage: Always null.
+        maintenanceMargin: Maintenance margin; usdm, REST only.
+        maintenanceMarginPercentage: Always null.
+        marginRatio: Always null.
+        percentage: Always null.
+        stopLossPrice: Always null.
+        takeProfitPrice: Always null.
+        lastUpdateTimestamp: When it last changed (T; REST: updateTime). A record with an older one is
+            never written behind a newer. Microseconds.
+        eventTime: Event time (E): when the exchange sent it. Null in answers of REST. Microseconds.
+        positionSide: BOTH, LONG or SHORT (ps).
+        breakEvenPrice: Price at which closing pays for the commission (bep).
+        isolatedWallet: Wallet of an isolated position (iw). Null when zero.
+        marginAsset: Currency code of its margin (ma).
+        reason: Why it changed (m): ORDER, MARGIN_TYPE_CHANGE, …; events only.
+    """
+
+    structure: ClassVar[str] = "position"
+    time_field: ClassVar[str] = "timestamp"
+
+    account: str
+    timestamp: int
+    id: str | None
+    contracts: Decimal
+    contractSize: Decimal | None
+    side: str | None
+    hedged: bool
+    entryPrice: Decimal | None
+    markPrice: Decimal | None
+    lastPrice: Decimal | None
+    exitPrice: Decimal | None
+    liquidationPrice: Decimal | None
+    notional: Decimal | None
+    leverage: Decimal | None
+    unrealizedPnl: Decimal | None
+    realizedPnl: Decimal | None
+    marginMode: str | None
+    isolated: bool | None
+    collateral: Decimal | None
+    positionMargin: Decimal | None
+    initialMargin: Decimal | None
+    initialMarginPercentage: Decimal | None
+    maintenanceMargin: Decimal | None
+    maintenanceMarginPercentage: Decimal | None
+    marginRatio: Decimal | None
+    percentage: Decimal | None
+    stopLossPrice: Decimal | None
+    takeProfitPrice: Decimal | None
+    lastUpdateTimestamp: int
+    eventTime: int | None
+    positionSide: str
+    breakEvenPrice: Decimal | None
+    isolatedWallet: Decimal | None
+    marginAsset: str | None
+    reason: str | None
+
+    def as_ccxt(self, number: Number = float) -> dict[str, Any]:
+        """Return CCXT's dictionary; see :func:`bridge.sdk.shapes.position`."""
+        return shapes.position(self, number)
 
 
 class Raw(Record, frozen=True, gc=False):
@@ -806,20 +1373,6 @@ class Ticker(Envelope, frozen=True, gc=False):
         return shapes.ticker(self, number)
 
 
-class Fee(msgspec.Struct, frozen=True, gc=False):
-    """Part ``Fee`` of a record.
-
-    Attributes:
-        currency: Currency of the fee.
-        cost: Amount; negative is a rebate.
-        rate: Rate.
-    """
-
-    currency: str | None
-    cost: Decimal | None
-    rate: Decimal | None
-
-
 class Trade(Envelope, frozen=True, gc=False):
     """A public trade, or an aggregate trade (fills of one taker order at one price), by channel.
 
@@ -871,17 +1424,23 @@ class Trade(Envelope, frozen=True, gc=False):
 
 
 CLASSES: dict[str, type[Record]] = {
+    "account-event": AccountEvent,
+    "balance": Balance,
     "bid-ask": BidAsk,
     "coverage": Coverage,
     "dead-letter": DeadLetter,
     "funding-rate": FundingRate,
     "gap": Gap,
+    "ledger": LedgerEntry,
     "lifecycle": Lifecycle,
     "liquidation": Liquidation,
     "mark-price": MarkPrice,
     "market": Instrument,
+    "my-trade": MyTrade,
     "ohlcv": Ohlcv,
     "order-book": OrderBook,
+    "order": Order,
+    "position": Position,
     "raw": Raw,
     "ticker": Ticker,
     "trade": Trade,
@@ -889,22 +1448,30 @@ CLASSES: dict[str, type[Record]] = {
 """The class of each structure."""
 
 TYPES: dict[str, Callable[..., Any]] = {
+    "AccountEvent": AccountEvent,
+    "Balance": Balance,
     "BidAsk": BidAsk,
     "Coverage": Coverage,
     "CoverageGap": CoverageGap,
     "CoverageRange": CoverageRange,
     "DeadLetter": DeadLetter,
     "Fee": Fee,
+    "Fill": Fill,
     "FundingRate": FundingRate,
     "Gap": Gap,
     "Instrument": Instrument,
+    "LedgerEntry": LedgerEntry,
     "Level": Level,
     "Lifecycle": Lifecycle,
     "Limits": Limits,
     "Liquidation": Liquidation,
     "MarkPrice": MarkPrice,
+    "MyTrade": MyTrade,
     "Ohlcv": Ohlcv,
+    "Order": Order,
     "OrderBook": OrderBook,
+    "OrderListLeg": OrderListLeg,
+    "Position": Position,
     "Precision": Precision,
     "Range": Range,
     "Raw": Raw,

@@ -148,6 +148,100 @@ def instrument(record: records.Instrument, number: Number) -> dict[str, Any]:
     }
 
 
+_ORDER = (
+    "price", "average", "amount", "filled", "remaining", "stopPrice", "triggerPrice", "takeProfitPrice",
+    "stopLossPrice", "cost",
+)  # fmt: skip
+_POSITION = (
+    "contracts", "contractSize", "notional", "leverage", "unrealizedPnl", "realizedPnl", "positionMargin", "collateral",
+    "entryPrice", "markPrice", "lastPrice", "exitPrice", "liquidationPrice", "maintenanceMargin",
+    "maintenanceMarginPercentage", "initialMargin", "initialMarginPercentage", "marginRatio", "stopLossPrice",
+    "takeProfitPrice", "percentage",
+)  # fmt: skip
+
+
+def order(record: records.Order, number: Number) -> dict[str, Any]:
+    """CCXT's Order; ``trades`` has the fill that the record tells of."""
+    of = converter(number)
+    plain = (
+        "id", "clientOrderId", "status", "type", "timeInForce", "postOnly", "reduceOnly", "side",
+    )  # fmt: skip
+    return {
+        **_head(record),
+        **{name: getattr(record, name) for name in plain},
+        **_numbers(record, _ORDER, number),
+        "lastTradeTimestamp": as_millis(record.lastTradeTimestamp),
+        "lastUpdateTimestamp": as_millis(record.lastUpdateTimestamp),
+        "fee": None if record.fee is None else _fee(record.fee, of),
+        "fees": [_fee(fee, of) for fee in record.fees],
+        "trades": [_fill(fill, record, of) for fill in record.trades],
+    }
+
+
+def _fill(fill: records.Fill, order: records.Order, of: Callable[[Decimal | None], Any]) -> dict[str, Any]:
+    fees = [] if fill.fee is None else [_fee(fill.fee, of)]
+    return {
+        "id": fill.id,
+        "order": order.id,
+        "symbol": order.symbol,
+        "timestamp": as_millis(fill.timestamp),
+        "datetime": as_text(fill.timestamp),
+        "type": None if order.exchangeType is None else order.exchangeType.lower(),
+        "side": order.side,
+        "takerOrMaker": fill.takerOrMaker,
+        "price": of(fill.price),
+        "amount": of(fill.amount),
+        "cost": of(fill.cost),
+        "fee": _fee(fill.fee, of),
+        "fees": fees,
+        "info": {},
+    }
+
+
+def my_trade(record: records.MyTrade, number: Number) -> dict[str, Any]:
+    """CCXT's Trade, as of ``watchMyTrades``."""
+    of = converter(number)
+    plain = ("id", "order", "type", "side", "takerOrMaker")
+    return {
+        **_head(record),
+        **{name: getattr(record, name) for name in plain},
+        **_numbers(record, ("price", "amount", "cost"), number),
+        "fee": _fee(record.fee, of),
+        "fees": [_fee(fee, of) for fee in record.fees],
+    }
+
+
+def balance(record: records.Balance, number: Number) -> dict[str, Any]:
+    """CCXT's Balance of one currency, with its code as the key."""
+    amounts = _numbers(record, ("free", "used", "total"), number)
+    by_kind = {kind: {record.currency: amount} for kind, amount in amounts.items()}
+    head = {name: value for name, value in _head(record).items() if name != "symbol"}
+    return head | {record.currency: amounts} | by_kind
+
+
+def position(record: records.Position, number: Number) -> dict[str, Any]:
+    """CCXT's Position."""
+    plain = ("id", "side", "hedged", "marginMode", "isolated")
+    return {
+        **_head(record),
+        **{name: getattr(record, name) for name in plain},
+        **_numbers(record, _POSITION, number),
+        "lastUpdateTimestamp": as_millis(record.lastUpdateTimestamp),
+    }
+
+
+def ledger(record: records.LedgerEntry, number: Number) -> dict[str, Any]:
+    """CCXT's LedgerEntry."""
+    plain = ("id", "direction", "account", "referenceId", "referenceAccount", "type", "currency", "status")
+    head = {name: value for name, value in _head(record).items() if name != "symbol"}
+    return {
+        **head,
+        **{name: getattr(record, name) for name in plain},
+        **_numbers(record, ("amount", "before", "after"), number),
+        "fee": None if record.fee is None else _fee(record.fee, converter(number)),
+    }
+
+
 def _numbers(record: Any, names: tuple[str, ...], number: Number) -> dict[str, Any]:
     of = converter(number)
     return {name: of(getattr(record, name)) for name in names}

@@ -16,28 +16,35 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 from bridge import sdk
 from bridge.sdk.record import Record
+from bridge.sdk.records import Envelope, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, ItemsView, Iterator, ValuesView
     from decimal import Decimal
     from types import TracebackType
 
+    from bridge.errors import DecodeError
     from bridge.model import Environment, Market
     from bridge.sdk import records as r
     from bridge.sdk.book import Cost, Depth, Exact, Side
     from bridge.sdk.book_state import Change, Seen
-    from bridge.sdk.client import Symbols
+    from bridge.sdk.names import Names
     from bridge.sdk.reading import GapMarker
     from bridge.sdk.shapes import Number
     from bridge.sdk.source import CaughtUp
+    from bridge.sdk.table import TableOptions
+    from bridge.sdk.table_state import Seen as TableSeen
     from bridge.sdk.times import When
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
+E = TypeVar("E", bound=Envelope)
+D = TypeVar("D")
 
 
 class Records(Generic[T]):
@@ -82,12 +89,13 @@ class Structure(Generic[R]):
     @overload
     def __call__(
         self,
-        symbols: Symbols = None,
+        symbols: Names = None,
         *,
         start: When | None = None,
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
         late: str = "1h",
         markers: Literal[False] = False,
     ) -> Records[R]: ...
@@ -95,17 +103,18 @@ class Structure(Generic[R]):
     @overload
     def __call__(
         self,
-        symbols: Symbols = None,
+        symbols: Names = None,
         *,
         start: When | None = None,
         end: When | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
         late: str = "1h",
         markers: Literal[True],
     ) -> Records[R | CaughtUp | GapMarker]: ...
 
-    def __call__(self, symbols: Symbols = None, *, markers: Any = False, **options: Any) -> Records[Any]:
+    def __call__(self, symbols: Names = None, *, markers: Any = False, **options: Any) -> Records[Any]:
         """Return an iterator of records; for the arguments see :class:`bridge.sdk.Structure`."""
         return self._loop.call(lambda: self._structure(symbols, markers=markers, **options))
 
@@ -116,9 +125,12 @@ class Structure(Generic[R]):
         timeout: float | None = None,
         market: Market | None = None,
         channel: str | None = None,
+        account: Names = None,
     ) -> R:
         """Wait for the next record of ``symbol`` and return it; TimeoutError after ``timeout`` seconds."""
-        return self._loop.run(self._structure.next(symbol, timeout=timeout, market=market, channel=channel))
+        return self._loop.run(
+            self._structure.next(symbol, timeout=timeout, market=market, channel=channel, account=account)
+        )
 
 
 class LiveBook:
@@ -238,12 +250,7 @@ class LiveBook:
 
     def changed(self, since: int | None = None, *, timeout: float | None = None) -> int:
         """Wait for a change and return the version then; TimeoutError after ``timeout`` seconds."""
-
-        async def wait() -> int:
-            async with asyncio.timeout(timeout):
-                return await self._book.changed(since)
-
-        return self._loop.run(wait())
+        return self._loop.changed(self._book, since, timeout)
 
     def updates(self) -> Iterator[Change]:
         """Return an iterator of the changes from now on; it ends with the book."""
@@ -265,6 +272,127 @@ class LiveBook:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Table(Mapping[str, E]):
+    """A current-state table; see :class:`bridge.sdk.Table`. Each view is taken between two changes, never amid one."""
+
+    def __init__(self, table: sdk.Table[E], loop: _Loop) -> None:
+        self._table, self._loop = table, loop
+
+    def __repr__(self) -> str:
+        return repr(self._table)
+
+    @property
+    def structure(self) -> str:
+        """Name of the structure (``balance``)."""
+        return self._table.structure
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it has all that lay in the topic at first, and is kept current since."""
+        return self._table.caught_up
+
+    @property
+    def reason(self) -> str | None:
+        """Why the table is not kept current any more; None while it is."""
+        return self._table.reason
+
+    @property
+    def stale_ok(self) -> bool:
+        """Whether rows may be read while the table is not kept current."""
+        return self._table.stale_ok
+
+    @stale_ok.setter
+    def stale_ok(self, value: bool) -> None:
+        self._table.stale_ok = value
+
+    @property
+    def receivedAt(self) -> int | None:  # noqa: N802 - the records' own name
+        """When the bridge received the newest of what was read, microseconds."""
+        return self._table.receivedAt
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since then, by this machine's clock."""
+        return self._table.age
+
+    @property
+    def version(self) -> int:
+        """Grows with every row that changes; see :meth:`changed`."""
+        return self._table.version
+
+    @property
+    def seen(self) -> TableSeen:
+        """What was read of the topic, in numbers."""
+        return self._table.seen
+
+    @property
+    def unreadable(self) -> Mapping[str, DecodeError]:
+        """The error of each identity whose newest value is no record."""
+        return self._loop.read(lambda: self._table.unreadable)
+
+    def __getitem__(self, name: str) -> E:
+        """Return a row; see :meth:`bridge.sdk.Table.__getitem__`."""
+        return self._loop.read(lambda: self._table[name])
+
+    def __contains__(self, name: object) -> bool:
+        return self._loop.read(lambda: name in self._table)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._loop.read(lambda: iter(self._table))
+
+    def __len__(self) -> int:
+        return self._loop.read(lambda: len(self._table))
+
+    def items(self) -> ItemsView[str, E]:
+        """Return identities and rows, all of one moment."""
+        return self._loop.read(self._table.items)
+
+    def values(self) -> ValuesView[E]:
+        """Return the rows, all of one moment."""
+        return self._loop.read(self._table.values)
+
+    @overload
+    def get(self, name: str | None = None, /, **fields: Any) -> E | None: ...
+    @overload
+    def get(self, name: str | None, default: D, /, **fields: Any) -> E | D: ...
+
+    def get(self, name: str | None = None, default: Any = None, /, **fields: Any) -> Any:
+        """Return the one row that is so; see :meth:`bridge.sdk.Table.get`."""
+        return self._loop.read(lambda: self._table.get(name, default, **fields))
+
+    def where(self, *tests: Callable[[E], bool], **fields: Any) -> list[E]:
+        """Return the rows that are so; see :meth:`bridge.sdk.Table.where`."""
+        return self._loop.read(lambda: self._table.where(*tests, **fields))
+
+    def changed(self, since: int | None = None, *, timeout: float | None = None) -> int:
+        """Wait until a row changes and return the version then; TimeoutError after ``timeout`` seconds."""
+        return self._loop.changed(self._table, since, timeout)
+
+    def close(self) -> None:
+        """Stop keeping it current."""
+        self._loop.run(self._table.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class OrderTable(Table[Order]):
+    """The newest state of each order; see :class:`Table`."""
+
+    def __init__(self, table: sdk.OrderTable, loop: _Loop) -> None:
+        super().__init__(table, loop)
+        self._orders = table
+
+    def open(self, *tests: Callable[[Order], bool], **fields: Any) -> list[Order]:
+        """Return the orders that are not done with; for the arguments see :meth:`bridge.sdk.Table.where`."""
+        return self._loop.read(lambda: self._orders.open(*tests, **fields))
 
 
 class Client:
@@ -320,6 +448,36 @@ class Client:
         return Structure(self._client.markets, self._loop)
 
     @property
+    def orders(self) -> Structure[r.Order]:
+        """Own orders, at each event."""
+        return Structure(self._client.orders, self._loop)
+
+    @property
+    def my_trades(self) -> Structure[r.MyTrade]:
+        """Fills of own orders."""
+        return Structure(self._client.my_trades, self._loop)
+
+    @property
+    def balances(self) -> Structure[r.Balance]:
+        """Own balances, at each change."""
+        return Structure(self._client.balances, self._loop)
+
+    @property
+    def positions(self) -> Structure[r.Position]:
+        """Own positions, at each change."""
+        return Structure(self._client.positions, self._loop)
+
+    @property
+    def ledger(self) -> Structure[r.LedgerEntry]:
+        """What came to own accounts and went from them other than by trades on spot."""
+        return Structure(self._client.ledger, self._loop)
+
+    @property
+    def account_events(self) -> Structure[r.AccountEvent]:
+        """What else the exchange tells of own accounts."""
+        return Structure(self._client.account_events, self._loop)
+
+    @property
     def gaps(self) -> Structure[r.Gap]:
         """What is missing, and what became of it."""
         return Structure(self._client.gaps, self._loop)
@@ -333,12 +491,12 @@ class Client:
         return self._loop.call(lambda: self._client.dead_letters(**times))
 
     def raw(
-        self, market: Market, channel: str, symbols: Symbols = None, **times: When | None
+        self, market: Market, channel: str, symbols: Names = None, **times: When | None
     ) -> Records[r.Raw]:
         """Return messages exactly as the exchange sent them (``start``, ``end``)."""
         return self._loop.call(lambda: self._client.raw(market, channel, symbols, **times))
 
-    def records(self, structure: str, symbols: Symbols = None, **options: Any) -> Records[Any]:
+    def records(self, structure: str, symbols: Names = None, **options: Any) -> Records[Any]:
         """Return records of any structure by its name."""
         return self._loop.call(lambda: self._client.records(structure, symbols, **options))
 
@@ -371,8 +529,38 @@ class Client:
         )
         return LiveBook(book, self._loop)
 
+    @overload
+    def table(self, structure: Literal["order"], **options: Unpack[TableOptions]) -> OrderTable: ...
+    @overload
+    def table(self, structure: Literal["balance"], **options: Unpack[TableOptions]) -> Table[r.Balance]: ...
+    @overload
+    def table(self, structure: Literal["position"], **options: Unpack[TableOptions]) -> Table[r.Position]: ...
+    @overload
+    def table(self, structure: Literal["market"], **options: Unpack[TableOptions]) -> Table[r.Instrument]: ...
+    @overload
+    def table(self, structure: Literal["ticker"], **options: Unpack[TableOptions]) -> Table[r.Ticker]: ...
+    @overload
+    def table(self, structure: Literal["bid-ask"], **options: Unpack[TableOptions]) -> Table[r.BidAsk]: ...
+    @overload
+    def table(
+        self, structure: Literal["mark-price"], **options: Unpack[TableOptions]
+    ) -> Table[r.MarkPrice]: ...
+    @overload
+    def table(
+        self, structure: Literal["funding-rate"], **options: Unpack[TableOptions]
+    ) -> Table[r.FundingRate]: ...
+    @overload
+    def table(self, structure: str, **options: Unpack[TableOptions]) -> Table[Any]: ...
+
+    def table(self, structure: str, **options: Unpack[TableOptions]) -> Table[Any]:
+        """Return the current state of a structure; for the arguments see :meth:`bridge.sdk.Client.table`."""
+        table = self._loop.run(self._client.table(structure, **options))
+        return (
+            OrderTable(table, self._loop) if isinstance(table, sdk.OrderTable) else Table(table, self._loop)
+        )
+
     def close(self) -> None:
-        """Stop every reading, end every book, close the connections and end the thread."""
+        """Stop every reading, end every book and every table, close the connections and end the thread."""
         self._loop.stop(self._client.aclose())
 
     def __enter__(self) -> Self:
@@ -420,6 +608,17 @@ class _Loop:
             return view()
 
         return self.run(call())
+
+    def changed(
+        self, watched: sdk.LiveBook | sdk.Table[Any], since: int | None, timeout: float | None
+    ) -> int:
+        """Wait there for a change; TimeoutError after ``timeout`` seconds."""
+
+        async def wait() -> int:
+            async with asyncio.timeout(timeout):
+                return await watched.changed(since)
+
+        return self.run(wait())
 
     def call(self, make: Any) -> Records[Any]:
         return Records(make(), self)

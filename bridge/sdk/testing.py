@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import fastavro
 
+from bridge.core.account_records import Draft, state_key
 from bridge.errors import DecodeError, UsageError
 from bridge.kafka.partitioner import partition_for
 from bridge.schema import schemas, structure
@@ -27,10 +28,10 @@ from bridge.sdk import jsonlines
 from bridge.sdk.client import Client
 from bridge.sdk.reading import decoder
 from bridge.sdk.record import Record
-from bridge.sdk.records import TYPES, Coverage, Lifecycle, Ohlcv, Raw
+from bridge.sdk.records import TYPES, AccountEvent, Balance, Coverage, Lifecycle, Order, Position, Raw
 from bridge.sdk.source import CaughtUp, Fetched
 from bridge.sdk.times import milliseconds
-from bridge.sdk.topics import Topics
+from bridge.sdk.topics import Topics, stateful
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +44,7 @@ __all__ = ["TestClient", "connect", "encode", "load", "record"]
 
 T = TypeVar("T", bound=Record)
 _PARTITIONS = 4
+_TIMES = {"ohlcv": "eventTime", "raw": "eventTime", "order": "lastUpdateTimestamp"}
 _EMPTY = {"string": "", "bytes": b"", "boolean": False, "array": ()}
 
 
@@ -176,6 +178,16 @@ class TestClient(Client):
             self._memory.add(each)
         await self._memory.wake()
 
+    async def delete(self, *records: Record) -> None:
+        """Delete the rows of records from tables, as Kafka records without a value do.
+
+        Raises:
+            UsageError: no current state is kept of such a record.
+        """
+        for each in records:
+            self._memory.delete(each)
+        await self._memory.wake()
+
     async def finish(self) -> None:
         """End each iteration once it has had all records."""
         self._memory.ended = True
@@ -197,11 +209,20 @@ class _Memory:
         return self._now if self._now is not None else max((f.timestamp for f in self.log), default=0)
 
     def add(self, record: Record) -> None:
-        topic, key = self._place(record)
+        """Put a record where a bridge puts it: in its topic, and as the newest of its identity."""
+        value, at = encode(record), _millis(record)
+        self._append(*self._place(record), at, value)
+        if record.structure in stateful():
+            self._append(*self._state_place(record), at, value)
+
+    def delete(self, record: Record) -> None:
+        self._append(*self._state_place(record), _millis(record), None)
+
+    def _append(self, topic: str, key: bytes, timestamp_ms: int, value: bytes | None) -> None:
         partition = partition_for(key, _PARTITIONS)
         offset = self._ends.get((topic, partition), 0)
         self._ends[topic, partition] = offset + 1
-        self.log.append(Fetched(topic, partition, offset, _millis(record), key, encode(record)))
+        self.log.append(Fetched(topic, partition, offset, timestamp_ms, key, value))
 
     def _place(self, record: Record) -> tuple[str, bytes]:
         """Return topic and key of ``record``."""
@@ -213,7 +234,21 @@ class _Memory:
             return topic, (record.instance if connection is None else f"{connection:016x}").encode()
         if isinstance(record, Coverage):
             return topic, f"{record.market}:{record.stream}:{record.exchangeSymbol or ''}".encode()
+        if isinstance(record, AccountEvent):
+            return topic, record.account.encode()
         return topic, (getattr(record, "symbol", None) or "").encode()
+
+    def _state_place(self, record: Record) -> tuple[str, bytes]:
+        """Return the topic of the current state of ``record``'s structure, and the key of its identity there."""
+        topic = self.topics.state(record.structure)
+        if isinstance(record, (Order, Balance, Position)):
+            values = {name: getattr(record, name) for name in record.__struct_fields__}
+            values["exchangeSymbol"] = record.exchangeSymbol or record.symbol  # a test may leave it out
+            draft = Draft(record.structure, values, record.origin, record.connectionId)
+            key = state_key(draft, record.account, record.market)
+            assert key is not None, "all three have one"
+            return topic, key
+        return topic, self._place(record)[1]
 
     async def wake(self) -> None:
         async with self._changed:
@@ -282,6 +317,6 @@ class _MemoryReading:
 
 def _millis(record: Record) -> int:
     """Return the Kafka time of ``record``: of its event where it has one, else of receipt."""
-    event = "eventTime" if isinstance(record, (Ohlcv, Raw)) else record.time_field
+    event = _TIMES.get(record.structure, record.time_field)
     times = (getattr(record, name, None) for name in (event, record.time_field, "receivedAt"))
     return next((int(micros) // 1000 for micros in times if micros is not None), 0)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
+import msgspec
+
+from bridge import contracts
 from bridge.errors import ConfigError, UsageError
 from bridge.model import ENVIRONMENTS, MARKETS
 from bridge.schema import structure as schema_of
@@ -50,6 +54,25 @@ class Topics:
         if structure == "raw":
             raise UsageError("raw records lie in a topic per market and channel; name both of them")
         return self.of(_OPERATIONAL[structure])
+
+    def state(self, structure: str) -> str:
+        """Return the compacted topic that holds the newest value of each identity of a structure.
+
+        Raises:
+            UsageError: there is no such structure, or it has no such topic.
+        """
+        schema_of(structure)
+        if structure not in stateful():
+            raise UsageError(
+                f"no current state is kept of {structure} records; it is of {', '.join(stateful())}"
+            )
+        return self.of("state", structure)
+
+
+@cache
+def stateful() -> tuple[str, ...]:
+    """Return the structures whose newest values have a topic."""
+    return tuple(msgspec.yaml.decode(contracts.text("topics/topics.yaml"))["state"])
 
 
 def check_market(market: str) -> None:

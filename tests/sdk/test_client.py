@@ -323,7 +323,7 @@ def test_importing_the_sdk_imports_no_server():
         "import sys, bridge.sdk, bridge.sdk.kafka, bridge.sdk.sync, bridge.sdk.testing;"
         "print(*[n for n in sys.modules if n.split('.')[0] in {'typer', 'aiohttp', 'rich', 'websockets', 'picows'}"
         " or n.startswith(('bridge.app', 'bridge.binance', 'bridge.simulator', 'bridge.cli', 'bridge.config',"
-        " 'bridge.pipeline', 'bridge.telemetry', 'bridge.kafka.publisher'))])"
+        " 'bridge.pipeline', 'bridge.telemetry', 'bridge.kafka.publisher', 'bridge.credentials'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -16,11 +16,13 @@ from bridge.cli.record_lines import summary
 from bridge.errors import DecodeError
 from bridge.schema import schemas
 from bridge.sdk import (
+    Balance,
     BidAsk,
     Instrument,
     Level,
     Lifecycle,
     Ohlcv,
+    Order,
     OrderBook,
     Raw,
     Trade,
@@ -29,6 +31,7 @@ from bridge.sdk import (
     testing,
 )
 from bridge.sdk.reading import decoder
+from bridge.sdk.records import Fee, Fill
 from tests.sdk.values import values
 
 T0 = 1_793_491_200_123_456  # 2026-11-01T00:00:00.123456Z
@@ -151,6 +154,63 @@ def test_an_instrument_in_ccxt_shape_nests_precision_and_limits():
     assert market["limits"]["cost"] == {"min": None, "max": None}
     assert set(market["precision"]) == {"amount", "price", "base", "quote"}
     assert market["expiryDatetime"] == "2026-11-01T00:00:00.123Z"
+
+
+_ACCOUNT_KEYS = {
+    "order": {
+        "id", "clientOrderId", "datetime", "timestamp", "lastTradeTimestamp", "lastUpdateTimestamp", "status", "symbol",
+        "type", "timeInForce", "side", "price", "average", "amount", "filled", "remaining", "stopPrice", "triggerPrice",
+        "takeProfitPrice", "stopLossPrice", "cost", "trades", "fee", "fees", "reduceOnly", "postOnly", "info",
+    },
+    "my-trade": {
+        "info", "amount", "datetime", "id", "order", "price", "timestamp", "type", "side", "symbol", "takerOrMaker",
+        "cost", "fee", "fees",
+    },
+    "position": {
+        "symbol", "id", "info", "timestamp", "datetime", "contracts", "contractSize", "side", "notional", "leverage",
+        "unrealizedPnl", "realizedPnl", "positionMargin", "collateral", "entryPrice", "markPrice", "liquidationPrice",
+        "marginMode", "hedged", "maintenanceMargin", "maintenanceMarginPercentage", "initialMargin",
+        "initialMarginPercentage", "marginRatio", "lastUpdateTimestamp", "lastPrice", "stopLossPrice",
+        "takeProfitPrice", "percentage", "isolated", "exitPrice",
+    },
+    "ledger": {
+        "id", "info", "timestamp", "datetime", "account", "direction", "referenceId", "referenceAccount", "type",
+        "currency", "amount", "before", "after", "status", "fee",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(_ACCOUNT_KEYS))
+def test_records_of_accounts_have_all_of_ccxts_keys(name):
+    """Orders, fills, positions and ledger entries have exactly the keys of CCXT's types."""
+
+    @settings(max_examples=10, deadline=None)
+    @given(values(name))
+    def check(value):
+        assert set(_decoded(name, value).as_ccxt()) == _ACCOUNT_KEYS[name]
+
+    check()
+
+
+def test_an_order_in_ccxt_shape_has_its_fill():
+    """The fill an order's record tells of is a trade of the order, with all keys of CCXT's Trade."""
+    fill = Fill("7", T0, Decimal(2), Decimal(3), Decimal(6), "maker", Fee("BNB", Decimal("0.1"), None))
+    order = testing.record(
+        Order, symbol="BTC/USDT", id="1", side="buy", exchangeType="LIMIT_MAKER", trades=(fill,)
+    )
+    [trade] = order.as_ccxt()["trades"]
+    assert set(trade) == _ACCOUNT_KEYS["my-trade"]
+    assert (trade["order"], trade["type"], trade["side"]) == ("1", "limit_maker", "buy")
+    assert (trade["cost"], trade["fee"]) == (6.0, {"currency": "BNB", "cost": 0.1})
+
+
+def test_a_balance_in_ccxt_shape_has_its_currency_as_key():
+    """One currency of CCXT's map, by code and by kind."""
+    balance = testing.record(Balance, currency="BTC", free="1", used="0.5", total="1.5", timestamp=T0)
+    shape = balance.as_ccxt()
+    assert shape["BTC"] == {"free": 1.0, "used": 0.5, "total": 1.5}
+    assert (shape["free"], shape["used"], shape["total"]) == ({"BTC": 1.0}, {"BTC": 0.5}, {"BTC": 1.5})
+    assert set(shape) == {"BTC", "free", "used", "total", "timestamp", "datetime", "info"}
 
 
 def _decoded(name, value):

@@ -314,7 +314,9 @@ class SpotAccount:
             raise Refused(-2010, f"Order {order.order_id} cannot fill {quantity}.")
         if not order.working:
             self.trigger(order, now_ms)
-        self._fill(order, quantity, price, now_ms, maker=maker, commission=commission)
+        left = min(quantity, order.remaining)  # a stop that triggers may fill by itself
+        if left and order.open:
+            self._fill(order, left, price, now_ms, maker=maker, commission=commission)
         self._tell_balances(now_ms)
 
     def trigger(self, order: Order, now_ms: int) -> None:

@@ -106,6 +106,16 @@ def test_a_stop_waits_and_then_takes() -> None:
     assert order.fills[0].price == Decimal(79_499)
 
 
+def test_a_stop_that_is_filled_fills_no_more_than_its_quantity() -> None:
+    """A fill lets a waiting stop go; what it then takes by itself is not filled again."""
+    cast = funded()
+    stop = {"symbol": "BTCUSDT", "side": "SELL", "type": "STOP_LOSS", "quantity": "1", "stopPrice": "79500"}
+    order = cast.account.spot.place(Params(stop), NOW)
+    cast.account.spot.fill(order, Decimal(1), Decimal(79_500), NOW, maker=False)
+    assert (order.status, order.executed, len(order.fills)) == ("FILLED", 1, 1)
+    assert balances(cast)["BTC"] == ("1", "0")
+
+
 def test_one_leg_of_an_oco_ends_the_other() -> None:
     """When the limit leg of an OCO fills, the stop leg expires, the list is done, and nothing stays locked."""
     cast = funded()
