@@ -1,7 +1,8 @@
 """The wiring of ``run``: builds the parts, starts them in order, stops them in order.
 
-Start: Kafka, topics, HTTP, instruments, connections. Stop: connections first (no more messages), then what is held
-is derived, everything queued is delivered, and only then Kafka goes.
+Start: Kafka, topics, HTTP, then the group that shares out the shards; what this process gets of them,
+:class:`~bridge.shards.Shards` takes over. Stop: connections first (no more messages), then what is held is derived,
+everything queued is delivered, the group is left, and only then Kafka goes.
 """
 
 from __future__ import annotations
@@ -11,53 +12,54 @@ import contextlib
 import dataclasses
 import importlib.util
 import logging
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from bridge import __version__, schema
 from bridge.binance.hosts import hosts_of
 from bridge.binance.legs import RedundantPools
 from bridge.binance.pool import attempt_budget
 from bridge.binance.rest import RestClient
-from bridge.binance.transport import ABNORMAL
 from bridge.books import Books, require_one_speed
 from bridge.catalogue import TopicNames, catalogue
 from bridge.config import kafka_settings, require_runnable, set_aside, spool_settings
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
+from bridge.core.instruments import parse_exchange_info
 from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
 from bridge.gap_filler import GapFiller
 from bridge.http import HttpEndpoint
 from bridge.kafka import topics as kafka_topics
+from bridge.kafka.membership import Membership
 from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
 from bridge.lifecycle import LifecycleWriter
 from bridge.model import Header, Market
-from bridge.pipeline import Pipeline
+from bridge.pipeline import EXCHANGE_INFO, Counts, Pipeline
 from bridge.report import Reporter
+from bridge.shards import Shards
 from bridge.telemetry import Lifecycle, Telemetry
 from bridge.topics import topic_specs
+from bridge.worker import ShardWorker, Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from bridge.catalogue import ChosenStream
     from bridge.config import Settings
-    from bridge.core.backoff import AttemptBudget
+    from bridge.core.gap_filling import StreamGaps
+    from bridge.core.history import Page
     from bridge.core.instruments import Instruments
     from bridge.kafka.publisher import TroubleKind
+    from bridge.worker import Pool
 
 log = logging.getLogger("bridge")
 
-EXCHANGE_INFO: dict[Market, str] = {
-    "spot": "/api/v3/exchangeInfo",
-    "usdm": "/fapi/v1/exchangeInfo",
-    "coinm": "/dapi/v1/exchangeInfo",
-}
 _TICK_SECONDS = 0.05
 _REPORT_SECONDS = 1.0
 _REFRESH_PAUSE_SECONDS = 5.0
 _RESUME_BELOW = 0.5
-_STARTING = "start "
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -77,41 +79,31 @@ class Bridge:
         self.telemetry = telemetry or Telemetry()
         self.names = TopicNames(settings.environment)
         self.catalogue = catalogue()
+        self.counts = Counts()
         self._full = asyncio.Event()
         self.publisher: KafkaPublisher = create_publisher(
             kafka_settings(settings), self._hooks(), spool=spool_settings(settings)
-        )
-        self.pipeline = Pipeline(
-            catalogue=self.catalogue,
-            schemas=schema.schemas(),
-            names=self.names,
-            publisher=self.publisher,
-            telemetry=self.telemetry,
-            writer=Writer("live", 0, (Header("version", __version__.encode()),)),
-            hold_ms=settings.sequence.hold_ms,
-            state_interval_ms=settings.state_interval_ms,
-            snapshot_interval_ms=settings.snapshot_interval_seconds * 1000
-            if settings.books.enabled
-            else None,
         )
         self.telemetry.metrics.expect(
             (part.market, self.catalogue.parse_channel(part.market, text).channel)
             for part in settings.subscriptions
             for text in part.channels
         )
-        self.pipeline.on_contract_info = self._contract_changed
         self.lifecycle = LifecycleWriter(
             schema.structure("lifecycle"), self.names.of("lifecycle"), settings.instance, settings.environment,
             self.publisher, now_micros,
         )  # fmt: skip
         self.connection_settings = connection_settings(settings)
+        self.attempts = attempt_budget(self.connection_settings)
         self.hosts = hosts_of(
             settings.environment, settings.endpoints.model_dump(), allow_insecure=settings.allow_insecure
         )
         if settings.connection.time_unit == "microsecond":
             self.hosts["spot"] = dataclasses.replace(self.hosts["spot"], microseconds=True)
-        self.pools: dict[Market, RedundantPools] = {}
-        self.streams: dict[Market, set[str]] = {}
+        self.tables: dict[Market, Instruments] = {}
+        self.shards = self._shards()
+        self.membership = self._membership()
+        self.publisher.may_send = self._may_send
         self.reporter = Reporter(self)
         self.http = HttpEndpoint(
             settings.http.host,
@@ -127,9 +119,36 @@ class Bridge:
         self.stopping = False
         self.rest: RestClient | None = None
         self.books: Books | None = None
+        self._filler: GapFiller | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh = asyncio.Event()
         self._failure: asyncio.Future[None] | None = None
+
+    def _shards(self) -> Shards:
+        settings = self.settings
+        around = Surroundings(
+            schemas=schema.schemas(), names=self.names, catalogue=self.catalogue, telemetry=self.telemetry,
+            now=now_micros, checkpoint_seconds=settings.checkpoint_interval_seconds, in_transactions=False,
+        )  # fmt: skip
+        return Shards(
+            settings=kafka_settings(settings), publisher=self.publisher, maker=self, around=around,
+            bridge=settings.name, instance=settings.instance, process=secrets.randbits(63), markets=self.markets,
+            read_committed=False, spawn=self._spawn, count=settings.shards,
+        )  # fmt: skip
+
+    def _membership(self) -> Membership:
+        settings = self.settings
+        named = "instance" in settings.model_fields_set
+        return Membership(
+            kafka_settings(settings),
+            topic=self.names.of("control", "shards"),
+            shards=settings.shards,
+            group=self.names.of(settings.name),
+            instance=settings.instance if named else None,
+            session_seconds=settings.session_timeout_seconds,
+            owner=self.shards,
+            name=f"bridge-{settings.instance}",
+        )
 
     # Life
 
@@ -165,23 +184,20 @@ class Bridge:
         await self._ensure_topics()
         await self._recover()
         self.telemetry.publish = self.lifecycle
-        self.telemetry.listeners["pipeline"] = self._follow
         self.telemetry.emit(Lifecycle(event="bridge.started"))
         self.rest = RestClient(self.hosts, self.telemetry, self.connection_settings)
         self.rest.on_reply = self._keep_answer
         self._keep_books(self.rest)
         self._fill_gaps(self.rest)
-        self._spawn(self._every(_TICK_SECONDS, lambda: self.pipeline.tick(now_micros())), "tick")
+        self._spawn(self._every(_TICK_SECONDS, self._tick), "tick")
         self._spawn(self._every(_REPORT_SECONDS, self.reporter.tick), "report")
         self._spawn(self._guard_buffer(), "buffer")
         self._spawn(self._refresh_markets(), "markets")
-        attempts = attempt_budget(self.connection_settings)
-        for market in self.markets:
-            self._spawn(self._start_market(market, attempts), _STARTING + market)
+        self._spawn(self.membership.run(), "membership")
         self.started = True
 
     async def stop(self) -> None:
-        """Close connections, derive what is held, deliver what is queued, close Kafka. Idempotent.
+        """Close connections, derive what is held, deliver what is queued, leave the group, close Kafka. Idempotent.
 
         Raises:
             DeliveryFailed: Kafka did not take everything within ``stop_timeout_seconds``; says how much.
@@ -193,20 +209,18 @@ class Bridge:
         deadline = asyncio.get_running_loop().time() + budget
         if self.telemetry.publish is not None:
             self.telemetry.emit(Lifecycle(event="bridge.stopping"))
-        for task in self._tasks:
-            if task.get_name().startswith(_STARTING):
-                task.cancel()
-        await asyncio.gather(*(pool.stop(budget / 2) for pool in self.pools.values()))
+        await self.shards.stop(budget / 2)
+        if self.telemetry.publish is not None:
+            self.telemetry.emit(Lifecycle(event="bridge.stopped"))
+            self.telemetry.publish = None
+        left = deadline - asyncio.get_running_loop().time()
+        undelivered = await self.publisher.stop(max(1.0, left))
+        await self.membership.leave()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.rest is not None:
             await self.rest.close()
-        self.pipeline.drain()
-        if self.telemetry.publish is not None:
-            self.telemetry.emit(Lifecycle(event="bridge.stopped"))
-            self.telemetry.publish = None
-        undelivered = await self.publisher.stop(max(1.0, deadline - asyncio.get_running_loop().time()))
         await self.http.stop()
         if undelivered:
             shown = ", ".join(f"{records} for {topic}" for topic, records in undelivered)
@@ -238,20 +252,15 @@ class Bridge:
     def _fill_gaps(self, rest: RestClient) -> None:
         own = self.settings.gaps
         if own.fill:
-            filler = GapFiller(rest, self.pipeline.gaps, weight_share=own.weight_share, attempts=own.attempts)
-            self.pipeline.on_gap = filler.found
-            self._spawn(filler.run(), "gaps")
+            self._filler = GapFiller(rest, self, weight_share=own.weight_share, attempts=own.attempts)
+            self._spawn(self._filler.run(), "gaps")
 
     def _keep_books(self, rest: RestClient) -> None:
         own = self.settings.books
         if own.enabled:
             self.books = Books(
-                rest,
-                depth=own.depth,
-                weight_share=own.weight_share,
-                busy=lambda key: self.pipeline.changes(*key),
+                rest, depth=own.depth, weight_share=own.weight_share, busy=lambda key: self._changes(*key)
             )
-            self.pipeline.on_book = self.books.happened
             self._spawn(self.books.run(), "books")
 
     @property
@@ -259,27 +268,73 @@ class Bridge:
         """The markets that are subscribed to, whether or not they are reached already."""
         return list(dict.fromkeys(subscription.market for subscription in self.settings.subscriptions))
 
-    async def _start_market(self, market: Market, attempts: AttemptBudget) -> None:
-        """Open the connections of a market. Each by itself: one that can't be reached holds up no other."""
+    def _may_send(self) -> bool:
+        """Whether the shards are ours now: the lease holds, and after a loss nobody else has claimed them."""
+        return self.membership.holds and self.shards.suspended is None
+
+    # What shards are made of (:class:`bridge.shards.Maker`)
+
+    async def publisher_of(self, shard: int) -> KafkaPublisher:  # noqa: ARG002 - one serves them all
+        """Return the publisher of a shard."""
+        return self.publisher
+
+    async def dismiss(self, publisher: KafkaPublisher, timeout: float) -> None:
+        """Take back the publisher of a shard that is another's now."""
+
+    def worker(self, shard: int, epoch: int, publisher: KafkaPublisher) -> ShardWorker:
+        """Return a worker without streams."""
+        settings = self.settings
+        pipeline = Pipeline(
+            catalogue=self.catalogue,
+            schemas=schema.schemas(),
+            names=self.names,
+            publisher=publisher,
+            telemetry=self.telemetry,
+            writer=Writer("live", epoch, (Header("version", __version__.encode()),)),
+            hold_ms=settings.sequence.hold_ms,
+            state_interval_ms=settings.state_interval_ms,
+            snapshot_interval_ms=settings.snapshot_interval_seconds * 1000
+            if settings.books.enabled
+            else None,
+            counts=self.counts,
+        )
+        pipeline.on_contract_info = self._contract_changed
+        pipeline.on_book = self.books.happened if self.books is not None else None
+        pipeline.on_gap = self._filler.found if self._filler is not None else None
+        return ShardWorker(shard, epoch, pipeline, publisher, self.shards.around)
+
+    def pool(self, worker: ShardWorker, market: Market, streams: Sequence[ChosenStream]) -> Pool:
+        """Return the connections of a shard's streams on a market, not opened yet."""
         assert self.rest is not None
-        chosen = self._choose(market, await self._first_instruments(market))
-        self.streams[market] = {one.stream.name for one in chosen}
-        for one in chosen:
-            self.pipeline.add(one)
-        pool = self.pools[market] = RedundantPools(
+        return RedundantPools(
             market,
-            [one.stream for one in chosen],
+            [one.stream for one in streams],
             redundancy=self.settings.connection.redundancy,
             settings=self.connection_settings,
-            receive=self.pipeline.receive,
+            receive=worker.pipeline.receive,
             telemetry=self.telemetry,
             rest=self.rest,
             hosts=self.hosts[market],
-            budget=attempts,
+            budget=self.attempts,
         )
-        await pool.start()
 
-    def _choose(self, market: Market, table: Instruments) -> list[ChosenStream]:
+    async def instruments(self, market: Market, *, anew: bool) -> Instruments:
+        """Ask until the exchange answers: a bridge that starts during its maintenance waits."""
+        attempt = 0
+        while anew or market not in self.tables:
+            try:
+                await self._ask_instruments(market)
+            except SourceError as error:
+                pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                attempt += 1
+                log.warning("%s; asking again in %g s", error, pause)
+                self.trouble["exchange", market] = str(error)
+                await asyncio.sleep(pause)
+            else:
+                break
+        return self.tables[market]
+
+    def choose(self, market: Market, table: Instruments) -> list[ChosenStream]:
         """Return the market's streams, each once.
 
         Raises:
@@ -300,37 +355,60 @@ class Bridge:
         require_one_speed(market, (one.stream for one in chosen.values()))
         return list(chosen.values())
 
-    async def _first_instruments(self, market: Market) -> Instruments:
-        """Ask until the exchange answers: a bridge that starts during its maintenance waits."""
-        attempt = 0
-        while True:
-            try:
-                return await self._instruments(market)
-            except SourceError as error:
-                pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                attempt += 1
-                log.warning("%s; asking again in %g s", error, pause)
-                self.trouble["exchange", market] = str(error)
-                await asyncio.sleep(pause)
-
-    async def _instruments(self, market: Market) -> Instruments:
+    async def _ask_instruments(self, market: Market) -> None:
         """Ask for the instruments; the answer is taken in :meth:`_keep_answer`, as every answer is."""
         assert self.rest is not None
-        await self.rest.get(market, EXCHANGE_INFO[market])
-        found = self.pipeline.instruments.get(market)
-        if found is None:
-            raise UnexpectedMessage(
-                f"{market} exchangeInfo could not be understood; its bytes are in the api topic"
-            )
+        before = self.tables.pop(market, None)
+        try:
+            await self.rest.get(market, EXCHANGE_INFO[market])
+            if market not in self.tables:
+                raise UnexpectedMessage(
+                    f"{market} exchangeInfo could not be understood; its bytes are in the api topic"
+                )
+        finally:
+            if before is not None:
+                self.tables.setdefault(market, before)
         self.trouble.pop(("exchange", market), None)
-        return found
 
     # What goes on while it runs
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+    @property
+    def workers(self) -> list[ShardWorker]:
+        """The shards at work."""
+        return list(self.shards.workers.values())
+
+    def pools(self, market: Market | None = None) -> Iterator[Pool]:
+        """Yield the connections of all shards, of one market or all."""
+        for worker in self.workers:
+            for on, pool in worker.pools.items():
+                if market in (None, on):
+                    yield pool
+
+    def of(self, market: Market, stream: str) -> StreamGaps | None:
+        """Return the open gaps of a stream (:class:`bridge.gap_filler.Gaps`)."""
+        worker = self.shards.carrier(market, stream)
+        return None if worker is None else worker.pipeline.gaps.of(market, stream)
+
+    def give_up(self, market: Market, stream: str, page: Page, reason: str, at: int) -> None:
+        """End a gap that can't be asked for (:class:`bridge.gap_filler.Gaps`)."""
+        worker = self.shards.carrier(market, stream)
+        if worker is not None:
+            worker.pipeline.gaps.give_up(market, stream, page, reason, at)
+
+    def _changes(self, market: Market, stream: str) -> int:
+        worker = self.shards.carrier(market, stream)
+        return 0 if worker is None else worker.pipeline.changes(market, stream)
+
+    def _tick(self) -> None:
+        now = now_micros()
+        for worker in self.shards.workers.values():
+            worker.pipeline.tick(now)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Bring the bridge down with the reason when one of its own tasks fails: that is a defect of ours."""
@@ -352,11 +430,11 @@ class Bridge:
             await self._full.wait()
             reason = f"buffer full: {self.publisher.buffered_bytes} bytes wait for Kafka"
             self.trouble["kafka", "buffer"] = reason
-            await asyncio.gather(*(pool.pause(reason) for pool in self.pools.values()))
+            await asyncio.gather(*(pool.pause(reason) for pool in self.pools()))
             await self.publisher.wait_below(_RESUME_BELOW)
             self._full.clear()
             self.trouble.pop(("kafka", "buffer"), None)
-            await asyncio.gather(*(pool.resume() for pool in self.pools.values()))
+            await asyncio.gather(*(pool.resume() for pool in self.pools()))
 
     async def _refresh_markets(self) -> None:
         """Ask for the instruments now and then, and soon after the exchange said that contracts changed."""
@@ -364,9 +442,9 @@ class Bridge:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._refresh.wait(), self.settings.markets_refresh_seconds)
             self._refresh.clear()
-            for market in tuple(self.pools):
+            for market in tuple(self.tables):
                 try:
-                    await self._instruments(market)
+                    await self._ask_instruments(market)
                 except SourceError as error:
                     log.warning("%s; the instruments of %s stay as they were", error, market)
             await asyncio.sleep(_REFRESH_PAUSE_SECONDS)
@@ -375,22 +453,22 @@ class Bridge:
         self._refresh.set()
 
     def _keep_answer(self, market: Market, endpoint: str, received_at: int, body: bytes) -> None:
-        received_at = self.pipeline.answered_at(received_at)
-        number = self.pipeline.api_answer(market, endpoint, received_at, body)
-        if endpoint.partition("?")[0] == EXCHANGE_INFO[market]:
+        """Hand an answer of REST to the shard it is of; what is of no symbol goes to the first."""
+        path, _, query = endpoint.partition("?")
+        symbol = parse_qs(query).get("symbol")
+        worker = self.shards.of(market, symbol[0]) if symbol else self.shards.workers.get(0)
+        if path == EXCHANGE_INFO[market]:
             try:
-                self.pipeline.exchange_info(market, received_at, body, number)
+                _, table = parse_exchange_info(market, body)
             except UnexpectedMessage as error:
                 log.warning("%s", error)
-
-    def _follow(self, event: Lifecycle) -> None:
-        """Tell the pipeline which connection carries what: with none, there is a hole."""
-        if event.connection_id is None:
-            return
-        if event.event == "connection.subscribed":
-            self.pipeline.subscribed(event.connection_id, event.streams, now_micros())
-        elif event.event == "connection.closed":
-            self.pipeline.closed(event.connection_id, clean=event.code not in {None, ABNORMAL})
+            else:
+                self.tables[market] = table
+                for other in self.workers:
+                    if other is not worker:
+                        other.pipeline.use(market, table)
+        if worker is not None:
+            worker.pipeline.answer(market, endpoint, received_at, body)
 
     # What Kafka's side tells
 
@@ -414,7 +492,8 @@ class Bridge:
         headers: Sequence[tuple[str, bytes]],  # noqa: ARG002 - the hook's
         error: str,
     ) -> None:
-        self.pipeline.poisoned(topic, key, value, timestamp_ms, error)
+        for worker in self.workers[:1]:
+            worker.pipeline.poisoned(topic, key, value, timestamp_ms, error)
 
     def _kafka_trouble(self, kind: TroubleKind, topic: str, text: str) -> None:
         if kind == "recovered":

@@ -350,7 +350,12 @@ class Settings(BaseSettings):
     instance: Annotated[
         str, config_values.pattern(r"[A-Za-z0-9._-]{1,200}", "letters, digits, . _ and -, at most 200")
     ] = Field(default_factory=socket.gethostname)
-    """Name of this process, unique among the bridges of one cluster."""
+    """Name of this process, unique among the bridges of one cluster. Set, it is also its name in the group that shares
+    out the shards: restarted within `session_timeout_seconds` it gets its own back."""
+    name: Annotated[
+        str, config_values.pattern(r"[A-Za-z0-9._-]{1,100}", "letters, digits, . _ and -, at most 100")
+    ] = "bridge"
+    """Name that all processes sharing this work have in common; bridges with other subscriptions need another."""
     kafka: Kafka
     """How to reach Kafka."""
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
@@ -373,6 +378,10 @@ class Settings(BaseSettings):
     """Allow plain `ws` and `http` to other machines."""
     shards: Annotated[Whole, Field(ge=1, le=1_000)] = 1
     """Partitions of the shard topic: how many processes can share the work."""
+    session_timeout_seconds: Annotated[Whole, Field(ge=6, le=300)] = 10
+    """How long a process may be silent before others take its shards over."""
+    checkpoint_interval_seconds: Annotated[Whole, Field(ge=1, le=300)] = 5
+    """Time between two checkpoints, and coverage records, of a stream; a new owner reads so much again."""
     buffer_bytes: Annotated[Whole, Field(ge=1_048_576, le=1_099_511_627_776)] = 268_435_456
     """Most bytes queued for Kafka; beyond it connections are closed, and the gap recorded."""
     connection: Connection = Connection()

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import schema
 from bridge.catalogue import Catalogue, TopicNames, catalogue
-from bridge.core.compile import UNDECODABLE
 from bridge.core.coverage import Covered, by_of
 from bridge.core.recount import Account, Carried, Counted, Finding, Told, in_time, ledger_finding
-from bridge.core.series import Series, place_of, series_of
+from bridge.core.series import Series, has_silent, place_of, series_of, silent_place
 from bridge.core.spans import Spans
 from bridge.core.wire import Decoder
 from bridge.errors import DecodeError, TopicMismatch
@@ -174,7 +173,7 @@ class _Recount:
             by_position = compiled.link is not None or compiled.candle is not None
             if by_position and compiled.structures:
                 unified |= {self.names.unified(structure) for structure in compiled.structures}
-            if not by_position or not compiled.structures or compiled.declaration.drop:
+            if not by_position or not compiled.structures or has_silent(compiled):
                 raw.add(self.names.raw(market, channel))
         return sorted(unified), sorted(raw)
 
@@ -345,24 +344,12 @@ class _Recount:
 
     def _raw_with_ids(self, compiled: CompiledChannel, record: dict[str, Any]) -> None:
         """Count a message of a channel without records, or one that makes none (``drop``)."""
-        drop, payload = compiled.declaration.drop, record["payload"]
-        if compiled.structures and not any(
-            f'"{key}":"{value}"'.encode() in payload for key, value in drop.items()
-        ):
-            return
-        try:
-            message = compiled.decode(payload).data
-        except UNDECODABLE:
-            return
-        if compiled.structures and any(getattr(message, f"f_{key}") != value for key, value in drop.items()):
-            return
-        assert compiled.link is not None
-        previous, last = compiled.link(message)
+        place = silent_place(compiled, record["payload"])
         series = self.catalogue.series(
             record["market"], record["channel"], record["stream"], record["symbol"]
         )
-        if series is not None:
-            self._count_of(series, record["symbol"]).silent_message(previous + 1, last)
+        if place is not None and place.span is not None and series is not None:
+            self._count_of(series, record["symbol"]).silent_message(*place.span)
 
     def _letter(self, letter: dict[str, Any]) -> None:
         account = self.accounts.get((letter["market"], letter["stream"]))

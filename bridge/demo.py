@@ -144,7 +144,7 @@ async def demo(seconds: float | None, stop: asyncio.Event, *, live: bool) -> Non
             ending.set()
             await running
         _summary(bridge, consumer, console)
-        if not stop.is_set() and not sum(bridge.pipeline.counts.messages.values()):
+        if not stop.is_set() and not sum(bridge.counts.messages.values()):
             raise SourceError("no message came in; is the exchange reachable from here?")
 
 
@@ -242,7 +242,7 @@ def _status_line(bridge: Bridge) -> str:
 
 
 def _summary(bridge: Bridge, consumer: Consumer, console: Console) -> None:
-    status, counts = bridge.reporter.status(), bridge.pipeline.counts
+    status, counts = bridge.reporter.status(), bridge.counts
     table = Table(title="Summary", title_justify="left", box=None)
     table.add_column("what")
     table.add_column("how much", justify="right")

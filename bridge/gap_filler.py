@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bridge.core.gap_queue import Ask, GapKey, GapQueue
 from bridge.errors import RateLimited, RequestRefused, SourceError
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridge.binance.rest import RestClient
-    from bridge.core.gap_filling import GapFilling
-    from bridge.model import Stream
+    from bridge.core.gap_filling import StreamGaps
+    from bridge.core.history import Page
+    from bridge.model import Market, Stream
 
 log = logging.getLogger("bridge")
 
@@ -27,6 +28,16 @@ _AT_ONCE = 3
 _REFUSED, _SERVER_ERROR = 400, 500
 _PASSING = frozenset({403, 451})
 """The firewall, or the place we ask from: not the request itself is refused."""
+
+
+class Gaps(Protocol):
+    """The open gaps of all streams of a process."""
+
+    def of(self, market: Market, stream: str) -> StreamGaps | None:
+        """Return the gaps of a stream whose past can be had."""
+
+    def give_up(self, market: Market, stream: str, page: Page, reason: str, at: int) -> None:
+        """End the gap that a page begins with: it can't be asked for (``at`` in microseconds)."""
 
 
 class GapFiller:
@@ -43,7 +54,7 @@ class GapFiller:
     def __init__(
         self,
         rest: RestClient,
-        gaps: GapFilling,
+        gaps: Gaps,
         *,
         weight_share: float,
         attempts: int,

@@ -6,7 +6,8 @@ the dead-letter topic, what is missing to the gaps topic.
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -32,7 +33,11 @@ from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
 from bridge.core.raw import raw_prefix, raw_value
 from bridge.core.schema import encode
+from bridge.core.series import has_silent
+from bridge.core.standing import Standings
+from bridge.core.unmade import unmade_notice
 from bridge.core.varint import long_bytes
+from bridge.errors import UnexpectedMessage
 from bridge.telemetry import Lifecycle
 
 if TYPE_CHECKING:
@@ -40,10 +45,20 @@ if TYPE_CHECKING:
 
     from bridge.core.book_sync import Happening
     from bridge.core.notices import Notice
+    from bridge.core.resumption import Resumption
     from bridge.core.schema import Schema
     from bridge.core.sequence import Missing
+    from bridge.core.standing import Standing
     from bridge.model import Header, Lane, Leg, Market, Publisher, RawKind, Stream, StreamState
     from bridge.telemetry import Telemetry
+
+log = logging.getLogger("bridge")
+
+EXCHANGE_INFO: dict[Market, str] = {
+    "spot": "/api/v3/exchangeInfo",
+    "usdm": "/fapi/v1/exchangeInfo",
+    "coinm": "/dapi/v1/exchangeInfo",
+}
 
 STREAM_PREFIX = b'{"stream":"'
 _NAME_AT = len(STREAM_PREFIX)
@@ -99,6 +114,7 @@ class Pipeline:
         hold_ms: int,
         state_interval_ms: int,
         snapshot_interval_ms: int | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._catalogue, self._schemas, self._names = catalogue, schemas, names
         self._publisher, self._telemetry, self._writer = publisher, telemetry, writer
@@ -117,11 +133,16 @@ class Pipeline:
         self.legs: dict[int, Leg] = {}
         self._api_number = 0
         self.instruments: dict[Market, Instruments] = {}
-        self.counts = Counts()
+        self.counts = Counts() if counts is None else counts
         self.on_contract_info: Callable[[Market], None] | None = None
         self.on_book: Callable[[Stream, Happening], None] | None = None
         self.gaps = GapFilling(self)
         self.on_gap: Callable[[Stream], None] | None = None
+        self._standings = Standings(writer.epoch)
+        self._unsettled: list[Notice] = []
+        self.on_unsettled: Callable[[], None] | None = None
+        self._absent: set[tuple[Market, str]] = set()
+        self._held: deque[Callable[[], object]] | None = None
 
     # Streams and instruments
 
@@ -144,6 +165,7 @@ class Pipeline:
             )
             if deriver.book is not None and stream.symbol is not None:
                 self._books.setdefault((stream.market, stream.symbol), []).append(deriver)
+            self._standings.add(deriver)
 
     def exchange_info(self, market: Market, received_at: int, body: bytes, number: int) -> Instruments:
         """Take an exchangeInfo answer: publish what is new, and use it from the next message on.
@@ -159,12 +181,17 @@ class Pipeline:
             lane = self.lane("market", record.key, "api")
             at = record_milliseconds(server_time // 1000 or None, received_at)
             lane.append(at, record.key, record.value, self._writer.headers)
+        self.use(market, table)
+        return self.instruments[market]
+
+    def use(self, market: Market, table: Instruments) -> None:
+        """Use a table of instruments from the next message on, where it is another than before."""
+        before = self.instruments.get(market)
         if before is None or before.by_id != table.by_id:
             self.instruments[market] = table
             for (on, _), deriver in self._derivers.items():
                 if on == market:
                     deriver.use(table)
-        return self.instruments[market]
 
     def answered_at(self, received_at: int) -> int:
         """Return the time of receipt to note for an answer: behind every message taken before it.
@@ -172,6 +199,19 @@ class Pipeline:
         Raw records are ordered by it, and a message's batch may be stamped in the very same microsecond.
         """
         return max(received_at, self._latest + 1)
+
+    def answer(self, market: Market, endpoint: str, received_at: int, body: bytes) -> None:
+        """Take an answer of REST: keep it raw, and hand it to whom it concerns (:meth:`api_answer`)."""
+        if self._held is not None:
+            self._held.append(lambda: self.answer(market, endpoint, received_at, body))
+            return
+        received_at = self.answered_at(received_at)
+        number = self.api_answer(market, endpoint, received_at, body)
+        if endpoint.partition("?")[0] == EXCHANGE_INFO[market]:
+            try:
+                self.exchange_info(market, received_at, body, number)
+            except UnexpectedMessage as error:
+                log.warning("%s", error)
 
     def api_answer(
         self, market: Market, endpoint: str, received_at: int, body: bytes, kind: RawKind = "rest"
@@ -201,10 +241,103 @@ class Pipeline:
         deriver = self._derivers.get((market, stream))
         return 0 if deriver is None or deriver.book is None else deriver.book.changes
 
+    # Standing still, and where each stream stands
+
+    def hold(self) -> None:
+        """Take nothing in until :meth:`release`; what comes is kept, in order."""
+        if self._held is None:
+            self._held = deque()
+
+    def release(self) -> None:
+        """Take in what was kept, and go on."""
+        held, self._held = self._held, None
+        for take in held or ():
+            take()
+
+    def resume(self, stream: Stream, resumption: Resumption, at: int) -> None:
+        """Go on with a stream where its earlier owner stopped; before its first message.
+
+        Args:
+            stream: a stream that was added.
+            resumption: what the topics say of it.
+            at: now, microseconds.
+        """
+        key = (stream.market, stream.name)
+        deriver = self._derivers[key]
+        self._standings.resume(deriver, resumption.ledger, resumption.carried_until)
+        for missing in resumption.missing:
+            notice = notices.restart_notice(deriver, missing, at)
+            if self.gaps.told(deriver, notice) and self.on_gap is not None:
+                self.on_gap(stream)
+        for record in resumption.open:
+            notice = notices.resumed_notice(deriver, record, at)
+            if notice.record["id"] != record.gap:
+                self.gap(deriver, [notice])  # the rest of a gap, of which nobody wrote a record of its own
+            if self.gaps.resume(deriver, notice, resumption.recovered, at) and self.on_gap is not None:
+                self.on_gap(stream)
+        if resumption.tail is not None:
+            deriver.resume(resumption.tail)
+        if resumption.carried_until is not None and deriver.known_by == "time":
+            self._dark[key] = resumption.carried_until
+            self._absent.add(key)
+
+    def outlets(self, stream: Stream) -> list[tuple[str, bytes]]:
+        """Return topic and key of where events of a stream, and its gaps, are published.
+
+        Streams that are known by time have only gaps to be found; of those whose messages do not all make a record
+        raw tells too.
+        """
+        deriver = self._derivers[stream.market, stream.name]
+        symbol = deriver.instruments.get(stream.symbol).symbol if stream.symbol else stream.name
+        found = [(self._names.of("gaps"), symbol.encode())]
+        if deriver.known_by != "time":
+            found += [(self._names.unified(s), symbol.encode()) for s in deriver.compiled.structures]
+            if has_silent(deriver.compiled):
+                key = (stream.symbol or stream.name).encode()
+                found.append((self._names.raw(stream.market, stream.channel), key))
+        return found
+
+    def standing(self, now: int, also: Callable[[Stream], bool] = lambda _: False) -> list[Standing]:
+        """Return how far the streams have come that are further than when last asked (microseconds), or in ``also``."""
+        carried = {key: self._carried_until(key) for key in self._carriers}
+        known = {key: until for key, until in carried.items() if until is not None}
+        return list(self._standings.changed(now, known, also))
+
+    @property
+    def unsettled(self) -> int:
+        """How many gap records wait for :meth:`tell`."""
+        return len(self._unsettled)
+
+    def tell(self, count: int) -> None:
+        """Publish the first gap records that wait: all that was queued when there were ``count`` is acknowledged."""
+        for notice in self._unsettled[:count]:
+            self._send("gaps", notice)
+        del self._unsettled[:count]
+
+    def _carried_until(self, key: tuple[Market, str]) -> int | None:
+        carriers = self._carriers[key]
+        if not carriers:
+            return self._dark.get(key)
+        alive = list(carriers.values())
+        for connection_id in carriers:
+            leg = self.legs.get(connection_id)
+            if leg is not None:
+                alive.append(leg.alive_at)
+                state = leg.streams.get(key[1].encode())
+                alive.append(state.last_received_at if state is not None else 0)
+        return max(alive)
+
     # Messages
 
     def receive(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
         """Take the messages of one wake-up of a connection (:class:`bridge.model.Receive`)."""
+        if self._held is not None:
+            kept = list(payloads)
+            self._held.append(lambda: self._take(leg, received_at, kept))
+        else:
+            self._take(leg, received_at, payloads)
+
+    def _take(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
         received = long_bytes(received_at)
         self._latest = max(self._latest, received_at)
         streams = leg.streams
@@ -252,6 +385,8 @@ class Pipeline:
 
     def tick(self, now: int) -> None:
         """Let time pass (microseconds): release what was held too long, write the newest state."""
+        if self._held is not None:
+            return
         self._waiting.expire(now)
         self._latest = max(self._latest, now)
         if now >= self._state_due:
@@ -260,11 +395,16 @@ class Pipeline:
 
     def drain(self) -> None:
         """Derive everything still held and write the newest state; for a stop, after the last message."""
+        self.release()
         self._waiting.expire(1 << 62)
         self._write_state()
 
     def subscribed(self, connection_id: int, streams: Iterable[str], at: int) -> None:
         """The exchange acknowledged streams (microseconds): what was dark is no longer."""
+        if self._held is not None:
+            names = tuple(streams)
+            self._held.append(lambda: self.subscribed(connection_id, names, at))
+            return
         leg = self.legs.get(connection_id)
         if leg is not None:
             since = min(
@@ -279,6 +419,9 @@ class Pipeline:
         Unless the end was ``clean`` (the peer took part in it), the connection may have been dead since then without
         anybody noticing: what came on no other connection before that one was subscribed is a hole too.
         """
+        if self._held is not None:
+            self._held.append(lambda: self.closed(connection_id, clean=clean))
+            return
         leg = self.legs.pop(connection_id, None)
         for state in leg.streams.values() if leg is not None else ():
             assert leg is not None
@@ -321,17 +464,25 @@ class Pipeline:
         carriers = self._carriers.setdefault(key, {})
         if leg.connection_id not in carriers:
             carriers[leg.connection_id] = at
+            deriver = self._derivers.get(key)
+            if deriver is not None and deriver.known_by == "time":
+                self._standings.begin(deriver, at)
             self._tell_dark(key, self._dark.pop(key, at), at)
+            self._absent.discard(key)
 
     def _tell_dark(self, key: tuple[Market, str], since: int, until: int) -> None:
         """Record a stretch without a connection, where nothing in the stream's messages tells what is missing."""
         deriver = self._derivers.get(key)
-        if deriver is None or deriver.compiled.link is not None or deriver.compiled.candle is not None:
+        if deriver is None or deriver.known_by != "time":
             return
         if since < until:
-            self.counts.gaps_found += 1
-            self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
-            self._send("gaps", notices.dark_notice(deriver, since, until))
+            self._count_gap(deriver.stream)
+            cause = "restart" if key in self._absent else "disconnected"
+            self.gap(deriver, [notices.dark_notice(deriver, since, until, cause)])
+
+    def _count_gap(self, stream: Stream) -> None:
+        self.counts.gaps_found += 1
+        self._telemetry.metrics.gaps_total.labels(stream.market, stream.channel).inc()
 
     def _raw_prefix(
         self, market: Market, channel: str, stream: str, symbol: str | None, connection_id: int, kind: RawKind
@@ -388,27 +539,41 @@ class Pipeline:
 
     def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
         """Record a gap (:class:`bridge.core.derive.Outlets`)."""
-        self.counts.gaps_found += 1
-        self._telemetry.metrics.gaps_total.labels(deriver.stream.market, deriver.stream.channel).inc()
+        self._count_gap(deriver.stream)
         if self.gaps.found(deriver, missing, item) and self.on_gap is not None:
             self.on_gap(deriver.stream)
 
-    def gap(self, deriver: StreamDeriver, notice: Notice) -> None:
-        """Publish a gap record (:class:`bridge.core.gap_filling.GapOutlet`)."""
-        recovered = notice.record["recovered"]
+    def gap(self, deriver: StreamDeriver, told: Sequence[Notice]) -> None:
+        """Publish gap records (:class:`bridge.core.gap_filling.GapOutlet`).
+
+        Those that say what was recovered wait for :meth:`tell` (where someone sees to it): a gap is not filled before
+        its events are there. Each later one waits behind them.
+        """
+        recovered = sum(notice.record["recovered"] for notice in told)
         if recovered:
             stream = deriver.stream
             self.counts.gap_events_recovered += recovered
             metric = self._telemetry.metrics.gap_events_recovered_total
             metric.labels(stream.market, stream.channel).inc(recovered)
-        self._send("gaps", notice)
+        for notice in told:
+            self._standings.note(deriver, notice)
+        if self.on_unsettled is not None and (recovered or self._unsettled):
+            self._unsettled += told
+            self.on_unsettled()
+            return
+        for notice in told:
+            self._send("gaps", notice)
 
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
-        """Record a dead letter (:class:`bridge.core.derive.Outlets`)."""
+        """Record a dead letter, and that its event is missing (:class:`bridge.core.derive.Outlets`)."""
         stream, structures = deriver.stream, deriver.compiled.structures
         raw = self._names.raw(stream.market, stream.channel)
         topic = self._names.unified(structures[0]) if structures else raw
         self._tell_dead_letter(notices.failure_notice(deriver, failure, topic))
+        unmade = unmade_notice(deriver, failure)
+        if unmade is not None:
+            self._count_gap(stream)
+            self.gap(deriver, [unmade])
 
     def book(self, deriver: StreamDeriver, happening: Happening) -> None:
         """Tell of a book (:class:`bridge.core.derive.Outlets`)."""

@@ -76,6 +76,7 @@ def _topics(_: str) -> str:
         if retention is not None:
             policy += f", {int(retention) // _DAY_MS} d"
         largest = config.pop("max.message.bytes", None)
+        config.pop("segment.bytes", None)  # how Kafka cuts its files is no reader's concern
         size = f"{int(largest) >> 20} MiB" if largest is not None else ""
         assert not config, f"topics/topics.yaml: {name}: {config} is not in the table"
         partitions = str(family.partitions or "")

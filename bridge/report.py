@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from bridge import __version__
@@ -12,10 +13,10 @@ from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, 
 from bridge.core.weight import family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from bridge.app import Bridge
-    from bridge.model import Market, StreamState
+    from bridge.model import Market, Stream, StreamState
     from bridge.status import BookStatus, ConnectionReport, MarketStatus, StatusReport
 
 _LATENCIES_KEPT = 10_000
@@ -61,7 +62,7 @@ class Reporter:
     def tick(self) -> None:
         """Bring the metrics that are kept as plain counts up to date."""
         self._ticked = time.monotonic()
-        metrics, counts = self._bridge.telemetry.metrics, self._bridge.pipeline.counts
+        metrics, counts = self._bridge.telemetry.metrics, self._bridge.counts
         for labels, total in counts.messages.items():
             metrics.messages_received_total.labels(*labels).inc(total - self._seen[labels])
             metrics.message_bytes_total.labels(*labels).inc(
@@ -70,7 +71,7 @@ class Reporter:
         self._seen, self._seen_bytes = Counter(counts.messages), Counter(counts.message_bytes)
         metrics.buffer_bytes.set(self._bridge.publisher.buffered_bytes)
         self._count_books()
-        metrics.shards_owned.set(1 if self._bridge.started else 0)
+        metrics.shards_owned.set(len(self._bridge.workers))
         metrics.cache_entries.set(
             len(DECIMALS) + len(NULLABLE_DECIMALS) + len(NONZERO_DECIMALS) + len(UNSCALED)
         )
@@ -89,27 +90,41 @@ class Reporter:
 
     def ready(self) -> tuple[bool, str]:
         """Whether it does its work: started, not stopping, every connection open, Kafka taking records."""
-        bridge = self._bridge
+        hindrance = next(self._hindrances(), None)
+        return (True, "ready") if hindrance is None else (False, hindrance)
+
+    def _hindrances(self) -> Iterator[str]:
+        bridge, shards = self._bridge, self._bridge.shards
         if bridge.stopping:
-            return False, "stopping"
-        if bridge.trouble:
-            (part, what), text = next(iter(bridge.trouble.items()))
-            return False, f"{part}{f' {what}' if what else ''}: {text}"
+            yield "stopping"
+        for (part, what), text in bridge.trouble.items():
+            yield f"{part}{f' {what}' if what else ''}: {text}"
         if not bridge.started:
-            return False, "starting"
+            yield "starting"
+        if shards.suspended is not None:
+            yield f"shards: {shards.suspended}"
+        if not shards.assigned_once:
+            yield "waiting for the group to share out the shards"
+        missing = bridge.membership.owned - shards.workers.keys()
+        if missing:
+            yield f"shards: taking over {', '.join(map(str, sorted(missing)))}"
         for market in bridge.markets:
-            pool = bridge.pools.get(market)
-            if pool is None:
-                return False, f"{market}: waiting for its instruments"
-            carried = {name for view in pool.connections() if view.state == "live" for name in view.streams}
-            waiting = len(bridge.streams[market] - carried)
+            if any(market not in worker.pools for worker in bridge.workers):
+                yield f"{market}: waiting for its instruments"
+            waiting = len(self._streams(market) - self._live(market))
             if waiting:
-                return False, f"{market}: {waiting} streams are not on an open connection"
-        return True, "ready"
+                yield f"{market}: {waiting} streams are not on an open connection"
+
+    def _streams(self, market: Market) -> set[str]:
+        return {name for worker in self._bridge.workers for name in worker.streams.get(market, ())}
+
+    def _live(self, market: Market) -> set[str]:
+        views = [view for pool in self._bridge.pools(market) for view in pool.connections()]
+        return {name for view in views if view.state == "live" for name in view.streams}
 
     def status(self) -> StatusReport:
         """Return the answer of ``/status``."""
-        bridge, counts = self._bridge, self._bridge.pipeline.counts
+        bridge, counts = self._bridge, self._bridge.counts
         ready, reason = self.ready()
         latencies = sorted(self._latencies)
         return {
@@ -120,14 +135,21 @@ class Reporter:
             "uptime_seconds": round(time.monotonic() - self._started, 1),
             "ready": ready,
             "reason": reason,
-            "markets": [self._market(market) for market in bridge.pools],
+            "shards": {
+                "count": bridge.settings.shards,
+                "owned": [
+                    {"shard": worker.shard, "epoch": worker.epoch}
+                    for _, worker in sorted(bridge.shards.workers.items())
+                ],
+            },
+            "markets": [self._market(market) for market in bridge.markets if market in bridge.tables],
             "topics": [
                 {"topic": topic, "records": records, "bytes": self._bytes[topic]}
                 for topic, records in sorted(self._records.items())
             ],
             "buffer": {"bytes": bridge.publisher.buffered_bytes, "limit": bridge.publisher.limit_bytes},
             "gaps": {
-                "open": bridge.pipeline.gaps.open,
+                "open": sum(worker.pipeline.gaps.open for worker in bridge.workers),
                 "found": counts.gaps_found,
                 "recovered": counts.gap_events_recovered,
             },
@@ -163,25 +185,27 @@ class Reporter:
                     for state in self._states(view.connection_id)
                 ],
             }
-            for pool in self._bridge.pools.values()
+            for pool in self._bridge.pools()
             for view in pool.connections()
         ]
 
     def _states(self, connection_id: str) -> Iterable[StreamState]:
-        leg = self._bridge.pipeline.legs.get(int(connection_id, 16))
-        return leg.streams.values() if leg is not None else ()
+        for worker in self._bridge.workers:
+            leg = worker.pipeline.legs.get(int(connection_id, 16))
+            if leg is not None:
+                return leg.streams.values()
+        return ()
 
     def _market(self, market: Market) -> MarketStatus:
-        pool = self._bridge.pools[market]
-        views = pool.connections()
+        connections = sum(len(pool.connections()) for pool in self._bridge.pools(market))
         messages = self._by_market()[market]
         first_at, first = self._rates[0] if self._rates else (self._started, Counter[str]())
         span = max(0.001, time.monotonic() - first_at)
         return {
             "market": market,
-            "connections": len(views),
-            "streams": len(self._bridge.streams[market]),
-            "streams_live": len({name for view in views if view.state == "live" for name in view.streams}),
+            "connections": connections,
+            "streams": len(self._streams(market)),
+            "streams_live": len(self._live(market)),
             "messages": messages,
             "messages_per_second": round((messages - first[market]) / span, 1),
             "reconnects": self._reconnects[market],
@@ -189,13 +213,16 @@ class Reporter:
 
     def _count_books(self) -> None:
         synced: Counter[Market] = Counter()
-        for stream, in_sync in self._bridge.pipeline.books():
+        for stream, in_sync in self._books_kept():
             synced[stream.market] += in_sync
         for market, count in synced.items():
             self._bridge.telemetry.metrics.books_synced.labels(market).set(count)
 
+    def _books_kept(self) -> Iterable[tuple[Stream, bool]]:
+        return chain.from_iterable(worker.pipeline.books() for worker in self._bridge.workers)
+
     def _books(self) -> BookStatus:
-        states = [in_sync for _, in_sync in self._bridge.pipeline.books()]
+        states = [in_sync for _, in_sync in self._books_kept()]
         books = self._bridge.books
         return {
             "kept": len(states),
@@ -206,7 +233,7 @@ class Reporter:
 
     def _by_market(self) -> Counter[Market]:
         totals: Counter[Market] = Counter()
-        for (market, _), count in self._bridge.pipeline.counts.messages.items():
+        for (market, _), count in self._bridge.counts.messages.items():
             totals[market] += count
         return totals
 
@@ -214,7 +241,7 @@ class Reporter:
         rest = self._bridge.rest
         if rest is None:
             return {}
-        return {market: rest.budgets[family(market)].used for market in self._bridge.pools}
+        return {market: rest.budgets[family(market)].used for market in self._bridge.tables}
 
 
 def _iso(time_: datetime) -> str:

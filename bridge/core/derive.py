@@ -13,6 +13,7 @@ import msgspec
 
 from bridge.core.book_sync import Change, Due
 from bridge.core.conversions import micros
+from bridge.core.coverage import by_of
 from bridge.core.sequence import Missing, Newest, Sequencer, Tail, sequencer
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import UnexpectedMessage
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bridge.core.book import Book
     from bridge.core.book_sync import BookSync, Happening
     from bridge.core.compile import CompiledChannel
+    from bridge.core.coverage import By
     from bridge.core.history import StreamHistory
     from bridge.core.instruments import Instrument, Instruments
     from bridge.core.schema import Schema
@@ -182,9 +184,19 @@ class StreamDeriver:
         return self._sequencer.deadline
 
     @property
+    def known_by(self) -> By:
+        """What tells that something of the stream is missing: ids, candles that follow each other, or time alone."""
+        return by_of(self.compiled, self.stream.symbol)
+
+    @property
     def first(self) -> int | None:
         """See :class:`~bridge.core.sequence.Sequencer`."""
         return self._sequencer.first
+
+    @property
+    def began_at(self) -> int:
+        """See :class:`~bridge.core.sequence.Sequencer`."""
+        return self._sequencer.began_at
 
     @property
     def tail(self) -> Tail | None:
@@ -387,6 +399,7 @@ class _BySymbol:
 
     deadline: int | None = None
     first: int | None = None
+    began_at = 0
     tail: Tail | None = None
 
     def __init__(self, compiled: CompiledChannel) -> None:

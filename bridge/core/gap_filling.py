@@ -40,11 +40,25 @@ Status = Literal["open", "filled", "unrecoverable"]
 class GapOutlet(Protocol):
     """Where gap records and failures go."""
 
-    def gap(self, deriver: StreamDeriver, notice: Notice) -> None:
-        """Publish a gap record."""
+    def gap(self, deriver: StreamDeriver, told: Sequence[Notice]) -> None:
+        """Publish gap records: one that was found, or what became of the parts of one."""
 
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
         """Take note of a row that made no record."""
+
+
+class Stretch(NamedTuple):
+    """Events that follow each other.
+
+    Attributes:
+        first: first id, or open time in milliseconds.
+        last: last id, or close time.
+        events: how many.
+    """
+
+    first: int
+    last: int
+    events: int
 
 
 class Answer(NamedTuple):
@@ -133,20 +147,17 @@ class GapFilling:
 
     def found(self, deriver: StreamDeriver, missing: Missing, item: Item) -> bool:
         """Publish a gap that a message showed; return whether it can be filled."""
-        notice = missing_notice(deriver, missing, item)
+        return self.told(deriver, missing_notice(deriver, missing, item))
+
+    def told(self, deriver: StreamDeriver, notice: Notice) -> bool:
+        """Publish a gap; return whether it can be filled."""
         reason = self._why_not(deriver)
         if reason is not None:
             notice.record.update(status="unrecoverable", reason=reason)
-        self._outlet.gap(deriver, notice)
+        self._outlet.gap(deriver, [notice])
         if reason is not None:
             return False
-        first, last = missing.first, missing.last
-        if first is None:
-            assert missing.start_time is not None, "a gap has ids or times"
-            assert missing.end_time is not None
-            first, last = missing.start_time, missing.end_time
-        assert last is not None
-        self._streams(deriver).gaps.append(OpenGap(first, last, notice))
+        self._streams(deriver).gaps.append(_open_gap(notice))
         self.open += 1
         return True
 
@@ -180,6 +191,26 @@ class GapFilling:
         if gap is not None:
             gaps.alone = True
             self._end(gaps, gap, [Part(gap.first, gap.last, "unrecoverable", reason=reason)], at, None)
+
+    def resume(self, deriver: StreamDeriver, notice: Notice, recovered: Sequence[Stretch], at: int) -> bool:
+        """Take over a gap that an earlier owner of the stream left open; return whether it can be filled.
+
+        Args:
+            deriver: the stream.
+            notice: the newest record that names the gap.
+            recovered: what the unified topic already holds, in order: the earlier owner had it published and ended
+                before it said so.
+            at: now, microseconds.
+        """
+        if isinstance(deriver.history, str):
+            return False
+        stream, gap = self._streams(deriver), _open_gap(notice)
+        stream.gaps.append(gap)
+        self.open += 1
+        parts = _split(gap, recovered)
+        if any(part.status == "filled" for part in parts):
+            self._end(stream, gap, parts, at, stream.history.path)
+        return True
 
     # Streams
 
@@ -260,15 +291,39 @@ class GapFilling:
         self, stream: StreamGaps, gap: OpenGap, parts: Sequence[Part], at: int, source: str | None
     ) -> None:
         """Publish what became of a gap, a record a part; what is open of it stays."""
-        rest: list[OpenGap] = []
-        for part in parts:
-            notice = _part_notice(gap, part, at, source)
-            self._outlet.gap(stream.deriver, notice)
-            if part.status == "open":
-                rest.append(OpenGap(part.first, part.last, notice))
+        told = [_part_notice(gap, part, at, source) for part in parts]
+        self._outlet.gap(stream.deriver, told)
+        rest = [
+            OpenGap(part.first, part.last, notice)
+            for part, notice in zip(parts, told, strict=True)
+            if part.status == "open"
+        ]
         index = stream.gaps.index(gap)
         stream.gaps[index : index + 1] = rest
         self.open += len(rest) - 1
+
+
+def _open_gap(notice: Notice) -> OpenGap:
+    record = notice.record
+    if record["firstSequence"] is not None:
+        return OpenGap(record["firstSequence"], record["lastSequence"], notice)
+    return OpenGap(record["startTime"] // 1000, record["endTime"] // 1000, notice)
+
+
+def _split(gap: OpenGap, recovered: Sequence[Stretch]) -> list[Part]:
+    """Return the parts of a gap of which some stretches are recovered."""
+    parts: list[Part] = []
+    at = gap.first
+    for first, last, events in recovered:
+        if first < at or last > gap.last:
+            continue
+        if first > at:
+            parts.append(Part(at, first - 1, "open"))
+        parts.append(Part(first, last, "filled", events))
+        at = last + 1
+    if at <= gap.last:
+        parts.append(Part(at, gap.last, "open"))
+    return _joined(parts)
 
 
 def _at(stream: StreamGaps, first: int) -> OpenGap | None:

@@ -117,12 +117,14 @@ class Answer(NamedTuple):
         server_time: the exchange's own time of it, microseconds.
         number: ``connectionSequence`` of its raw record.
         table: the instruments it lists.
+        epoch: ``writerEpoch`` of its raw record.
     """
 
     received_at: int
     server_time: int
     number: int
     table: Instruments
+    epoch: int = 0
 
 
 class InstrumentHistory:

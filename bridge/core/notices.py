@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bridge.core.conversions import micros
 
 if TYPE_CHECKING:
+    from bridge.core.coverage import Gap
     from bridge.core.derive import Failure, Item, StreamDeriver
     from bridge.core.sequence import Missing
     from bridge.model import Market
@@ -35,6 +36,24 @@ def missing_notice(deriver: StreamDeriver, missing: Missing, item: Item) -> Noti
     start = None if missing.start_time is None else micros(missing.start_time)
     end = None if missing.end_time is None else micros(missing.end_time)
     return _gap(deriver, missing.first, missing.last, start, end, deriver.cause(missing), item)
+
+
+def restart_notice(deriver: StreamDeriver, missing: Missing, at: int) -> Notice:
+    """Return the gap that the topics themselves show when a stream changes owners; ``at`` is in microseconds."""
+    start, end = (None if t is None else micros(t) for t in (missing.start_time, missing.end_time))
+    notice = _gap(deriver, missing.first, missing.last, start, end, "restart", None)
+    notice.record["detectedAt"] = at
+    return notice._replace(at=at)
+
+
+def resumed_notice(deriver: StreamDeriver, gap: Gap, at: int) -> Notice:
+    """Return the newest record of a gap that an earlier owner of the stream left open; ``at`` is in microseconds."""
+    if deriver.known_by == "sequence":
+        notice = _gap(deriver, gap.first, gap.last, None, None, gap.cause, None)
+    else:
+        notice = _gap(deriver, None, None, gap.first * 1000, gap.last * 1000, gap.cause, None)
+    notice.record["detectedAt"] = gap.detected_at
+    return notice._replace(at=at)
 
 
 def dark_notice(deriver: StreamDeriver, since: int, until: int, cause: str = "disconnected") -> Notice:

@@ -74,9 +74,11 @@ class Sequencer(Protocol[Item]):
     Attributes:
         first: the first id (of candles: open time, milliseconds) of the series that goes on now; None before it,
             and where nothing can be found missing.
+        began_at: when that first message was received, microseconds.
     """
 
     first: int | None
+    began_at: int
 
     def resume(self, tail: Tail) -> None:
         """Go on behind what an earlier owner of the stream published."""
@@ -101,6 +103,7 @@ class Unordered(Generic[Item]):
 
     deadline: int | None = None
     first: int | None = None
+    began_at = 0
     tail: Tail | None = None
 
     def resume(self, tail: Tail) -> None:
@@ -118,11 +121,22 @@ class Unordered(Generic[Item]):
 class Linked(Generic[Item]):
     """Each message says which id it follows: contiguous ids, spot depth (``U`` - 1), futures depth (``pu``)."""
 
-    __slots__ = ("_event_ms", "_far_back", "_held", "_hold", "_last", "_link", "deadline", "first")
+    __slots__ = (
+        "_event_ms",
+        "_far_back",
+        "_held",
+        "_hold",
+        "_last",
+        "_link",
+        "began_at",
+        "deadline",
+        "first",
+    )
 
     def __init__(self, link: Callable[[Any], tuple[int, int]], hold: int) -> None:
         self._link, self._hold = link, hold
         self.first: int | None = None
+        self.began_at = 0
         self._last: int | None = None
         self._held: dict[int, tuple[int, Item]] = {}  # last id -> (previous id, item)
         self._event_ms = 0
@@ -150,12 +164,12 @@ class Linked(Generic[Item]):
         if self.deadline is not None and item.received_at > self.deadline:
             due += self.expire(item.received_at)
         if self._last is None:
-            self.first = previous + 1
+            self.first, self.began_at = previous + 1, item.received_at
             due.append(self._pass(last, item))
         elif last <= self._last:
             if self._is_new_series(item):
                 due += self.expire(1 << 62)
-                self.first = previous + 1
+                self.first, self.began_at = previous + 1, item.received_at
                 due.append(self._pass(last, item))
         elif previous <= self._last:
             due.append(self._pass(last, item))
@@ -214,11 +228,12 @@ class Linked(Generic[Item]):
 class Candle(Generic[Item]):
     """Open times follow each other; each candle closes once."""
 
-    __slots__ = ("_candle", "_close_time", "_closed", "_event_ms", "_newest", "deadline", "first")
+    __slots__ = ("_candle", "_close_time", "_closed", "_event_ms", "_newest", "began_at", "deadline", "first")
 
     def __init__(self, candle: Callable[[Any], tuple[int, int, bool]]) -> None:
         self._candle = candle
         self.first: int | None = None
+        self.began_at = 0
         self._newest: int | None = None
         self._close_time = 0
         self._closed = False
@@ -254,7 +269,7 @@ class Candle(Generic[Item]):
             if open_time > self._newest and open_time > expected:
                 due.append(Missing(None, None, expected, open_time - 1))
         else:
-            self.first = open_time
+            self.first, self.began_at = open_time, item.received_at
         self._newest, self._close_time, self._closed, self._event_ms = open_time, close_time, closed, event_ms
         due.append(item)
         return due
@@ -274,6 +289,7 @@ class Newest(Generic[Item]):
     __slots__ = ("_key", "_payloads", "_value", "deadline")
 
     first: int | None = None
+    began_at = 0
     tail: Tail | None = None
 
     def __init__(self, key: Callable[[Any], int | None]) -> None:

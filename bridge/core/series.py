@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bridge.core.compile import UNDECODABLE
+from bridge.core.conversions import milliseconds
 from bridge.core.spans import Span
 
 if TYPE_CHECKING:
@@ -75,6 +77,34 @@ def place_of(compiled: CompiledChannel, record: Mapping[str, Any]) -> Place | No
         first = record["firstSequence"] if previous is None else previous + 1
     at = record["eventTime"] if "eventTime" in record else record["timestamp"]
     return Place(Span(first, last), first, _milliseconds(at))
+
+
+def has_silent(compiled: CompiledChannel) -> bool:
+    """Whether a channel's messages take ids though not all of them make a record."""
+    return compiled.link is not None and (not compiled.structures or bool(compiled.declaration.drop))
+
+
+def silent_place(compiled: CompiledChannel, payload: bytes) -> Place | None:
+    """Return where a message of raw stands that takes ids and makes no record; None where it makes one.
+
+    Args:
+        compiled: a channel that :func:`has_silent` messages.
+        payload: the message.
+    """
+    drop = compiled.declaration.drop
+    written = (f'"{key}":"{value}"'.encode() for key, value in drop.items())
+    if compiled.structures and not any(text in payload for text in written):
+        return None
+    try:
+        message = compiled.decode(payload).data
+        at = compiled.event_time(message)
+    except UNDECODABLE:
+        return None
+    if compiled.structures and any(getattr(message, f"f_{key}") != value for key, value in drop.items()):
+        return None
+    assert compiled.link is not None, "only of channels with silent messages"
+    previous, last = compiled.link(message)
+    return Place(Span(previous + 1, last), previous + 1, None if at is None else milliseconds(at))
 
 
 def _milliseconds(time: int | None) -> int | None:

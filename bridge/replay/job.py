@@ -310,7 +310,7 @@ class _Job:
                         server_time, table = parse_exchange_info(market, raw.payload)
                     except UnexpectedMessage:
                         continue
-                    history.add(Answer(raw.received_at, server_time, raw.number, table))
+                    history.add(Answer(raw.received_at, server_time, raw.number, table, raw.epoch))
         return history
 
     def _symbols(self, history: dict[Market, InstrumentHistory]) -> frozenset[str] | None:

@@ -144,7 +144,7 @@ class Rederiver:
             if not start <= answer.received_at < end:
                 before = answer.table
                 continue
-            writer = Writer("replay", 0, self._headers)
+            writer = Writer("replay", answer.epoch, self._headers)
             for record in market_records(
                 self._schemas["market"], before, answer.table, writer, answer.server_time, answer.received_at,
                 answer.number,
@@ -202,9 +202,10 @@ class Rederiver:
         """Record a gap (:class:`bridge.core.derive.Outlets`)."""
         self._gaps.found(deriver, missing, item)
 
-    def gap(self, deriver: StreamDeriver, notice: notices.Notice) -> None:  # noqa: ARG002 - the port's
-        """Record a gap (:class:`bridge.core.gap_filling.GapOutlet`)."""
-        self._send("gaps", notice)
+    def gap(self, deriver: StreamDeriver, told: Sequence[notices.Notice]) -> None:  # noqa: ARG002 - the port's
+        """Record gaps (:class:`bridge.core.gap_filling.GapOutlet`)."""
+        for notice in told:
+            self._send("gaps", notice)
 
     def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
         """Record a dead letter (:class:`bridge.core.derive.Outlets`)."""

@@ -235,6 +235,65 @@ class BidAsk(Envelope, frozen=True, gc=False):
         return shapes.bid_ask(self, number)
 
 
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Part ``Place`` of a record.
+
+    Attributes:
+        topic: Topic.
+        partition: Partition.
+        offset: Whatever this record does not claim lies here or behind.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Checkpoint(Record, frozen=True, gc=False):
+    """How far a stream is published.
+
+    Where its shard's next owner goes on. Topic binance.<env>.control.checkpoints; key: market and stream. All
+    it claims is acknowledged before it is written, or in the same transaction.
+
+    Attributes:
+        market: The market.
+        channel: Raw channel.
+        stream: Stream name.
+        exchangeSymbol: The exchange's symbol; null where the stream has none.
+        symbol: Unified symbol; the stream's name where it has none.
+        shard: Shard of the stream when it was written.
+        writerEpoch: Epoch of the owner that wrote it.
+        at: When the owner looked. Microseconds.
+        lastSequence: Last published id of the stream; of candles the open time of the newest, in
+            milliseconds. Null before the first, and where the stream has no ids.
+        lastEventTime: Event time of that message. Microseconds.
+        closeTime: Of candles: close time of the newest. Microseconds.
+        closed: Of candles: whether the newest is closed.
+        carriedUntil: When a connection last carried the stream; null before the first time. Microseconds.
+        places: Where to read on for what was published later.
+        coverage: The stream's coverage record, encoded, at the same moment.
+    """
+
+    structure: ClassVar[str] = "checkpoint"
+    time_field: ClassVar[str] = "timestamp"
+
+    market: Market
+    channel: str
+    stream: str
+    exchangeSymbol: str | None
+    symbol: str
+    shard: int
+    writerEpoch: int
+    at: int
+    lastSequence: int | None
+    lastEventTime: int | None
+    closeTime: int | None
+    closed: bool
+    carriedUntil: int | None
+    places: tuple[Place, ...]
+    coverage: bytes
+
+
 class CoverageRange(msgspec.Struct, frozen=True, gc=False):
     """Part ``CoverageRange`` of a record.
 
@@ -1299,6 +1358,30 @@ class Raw(Record, frozen=True, gc=False):
     payload: bytes
 
 
+class ShardClaim(Record, frozen=True, gc=False):
+    """A process takes over a shard.
+
+    Topic binance.<env>.control.checkpoints; key: shard:<name of the bridges>:<number>. The record's own
+    offset there, plus one, is the shard's epoch: writerEpoch of everything the process publishes for it.
+
+    Attributes:
+        shard: The shard.
+        instance: Bridge instance.
+        process: Random number of the process.
+        version: Bridge version.
+        at: When it was written. Microseconds.
+    """
+
+    structure: ClassVar[str] = "shard-claim"
+    time_field: ClassVar[str] = "timestamp"
+
+    shard: int
+    instance: str
+    process: int
+    version: str
+    at: int
+
+
 class Ticker(Envelope, frozen=True, gc=False):
     """Statistics of a rolling window.
 
@@ -1427,6 +1510,7 @@ CLASSES: dict[str, type[Record]] = {
     "account-event": AccountEvent,
     "balance": Balance,
     "bid-ask": BidAsk,
+    "checkpoint": Checkpoint,
     "coverage": Coverage,
     "dead-letter": DeadLetter,
     "funding-rate": FundingRate,
@@ -1442,6 +1526,7 @@ CLASSES: dict[str, type[Record]] = {
     "order": Order,
     "position": Position,
     "raw": Raw,
+    "shard-claim": ShardClaim,
     "ticker": Ticker,
     "trade": Trade,
 }
@@ -1451,6 +1536,7 @@ TYPES: dict[str, Callable[..., Any]] = {
     "AccountEvent": AccountEvent,
     "Balance": Balance,
     "BidAsk": BidAsk,
+    "Checkpoint": Checkpoint,
     "Coverage": Coverage,
     "CoverageGap": CoverageGap,
     "CoverageRange": CoverageRange,
@@ -1471,10 +1557,12 @@ TYPES: dict[str, Callable[..., Any]] = {
     "Order": Order,
     "OrderBook": OrderBook,
     "OrderListLeg": OrderListLeg,
+    "Place": Place,
     "Position": Position,
     "Precision": Precision,
     "Range": Range,
     "Raw": Raw,
+    "ShardClaim": ShardClaim,
     "Ticker": Ticker,
     "Trade": Trade,
 }

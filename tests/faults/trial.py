@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -155,8 +156,22 @@ def _reckon(trial: Trial, fleet: Fleet, nemesis: Nemesis, bootstrap_servers: str
     figures.count(told)
     figures.faults, figures.left_out = nemesis.done, sum(nemesis.left_out.values())
     figures.takeovers = takeovers(evidence, fleet.kills)
+    if told.problems:
+        _keep_evidence(truth.parent, told, evidence)
     seen = Evidence(unified=asyncio.run(_through_sdk(bootstrap_servers)), gaps=evidence.gaps)
     return Outcome(figures, told, account(true, seen, crashed=fleet.crashed), fleet.ended)
+
+
+def _keep_evidence(directory: Path, told: Account, evidence: Evidence) -> None:
+    """Write what the oracle found, and what it found that in: Kafka is gone when somebody looks into it."""
+    (directory / "problems.txt").write_text("\n".join(map(str, told.problems)) + "\n")
+    for name, records in (
+        ("lifecycle", evidence.lifecycle),
+        ("gaps", evidence.gaps),
+        ("unified", [{"structure": s, **r, "bids": None, "asks": None} for s, r in evidence.unified]),
+    ):
+        with (directory / f"{name}.jsonl").open("w") as lines:
+            lines.writelines(json.dumps(record, default=str) + "\n" for record in records)
 
 
 async def _through_sdk(bootstrap_servers: str) -> list[tuple[str, dict[str, Any]]]:

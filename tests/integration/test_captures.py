@@ -215,7 +215,7 @@ def test_every_message_gives_its_unified_record(run: Run, market: str, channel: 
             expected[symbol].append(
                 {
                     "symbol": symbol, "market": market, "exchangeSymbol": message.symbol, "channel": channel,
-                    "origin": "live", "writerEpoch": 0, "connectionId": raw["connectionId"],
+                    "origin": "live", "writerEpoch": 1, "connectionId": raw["connectionId"],
                     "connectionSequence": raw["connectionSequence"], "receivedAt": raw["receivedAt"],
                     **DERIVE[channel](message.data, market, capture.instruments[message.symbol]),
                 }

@@ -9,23 +9,22 @@ import pytest
 
 from tests.accounting import Evidence, Truth, account
 from tests.integration.processes import bridge, simulator, until
-from tests.integration.reading import ends, read
+from tests.integration.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bridge.local.kafka import LocalKafka
+    from tests.kafka_fixture import OwnKafka
 
 pytestmark = pytest.mark.kafka
 
 
 @pytest.mark.parametrize("redundancy", [1, 2])
 def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(
-    cluster: LocalKafka, tmp_path: Path, redundancy: int
+    own_kafka: OwnKafka, tmp_path: Path, redundancy: int
 ) -> None:
     """Every connection is replaced; unified topics hold each event once and in order, gaps holds nothing."""
-    truth = tmp_path / "truth.jsonl"
-    since = ends(cluster.bootstrap_servers, "testnet")
+    truth, cluster = tmp_path / "truth.jsonl", own_kafka()
     with simulator(tmp_path, "--symbols", "4", "--rate", "400", "--ground-truth", str(truth)) as exchange:
         settings = {
             "environment": "testnet",
@@ -53,7 +52,7 @@ def test_rotation_under_load_leaves_no_gap_no_repeat_and_order(
             until(lambda: running.has_all_of(exchange), "all that was sent has arrived")
             running.terminate()
             assert running.wait(120) == 0
-    evidence = Evidence.of(read(cluster.bootstrap_servers, "testnet", since=since))
+    evidence = Evidence.of(read(cluster.bootstrap_servers, "testnet"))
     found = account(Truth.read(truth), evidence)
     assert not found.problems, str(found)
     assert [g["stream"] for g in evidence.gaps] == []

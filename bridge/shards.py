@@ -1,0 +1,288 @@
+"""Which shards this process works on: it takes over what it is assigned, and lets go of what it is not.
+
+Called by the group membership (:class:`~bridge.kafka.membership.ShardOwner`). A shard's new owner claims it first, in
+``control.checkpoints``: the claim's place there is the shard's epoch. Then it reads what earlier owners published,
+and goes on behind it.
+
+A membership that is lost does not end the work at once: Kafka may have been away for all. Nothing is sent without a
+lease; what waits goes out when the membership is back and nobody has claimed a shard meanwhile, and is discarded
+otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from bridge import __version__
+from bridge.core.schema import encode
+from bridge.cursor import CursorReader, claim_key, read_control
+from bridge.errors import SinkError
+from bridge.telemetry import Lifecycle
+from bridge.worker import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from bridge.catalogue import ChosenStream
+    from bridge.core.instruments import Instruments
+    from bridge.cursor import Control
+    from bridge.kafka.publisher import KafkaPublisher
+    from bridge.kafka.settings import KafkaSettings
+    from bridge.model import Market
+    from bridge.worker import Pool, ShardWorker, Surroundings
+
+log = logging.getLogger("bridge")
+
+T = TypeVar("T")
+
+_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
+
+
+class Maker(Protocol):
+    """What the wiring makes for shards."""
+
+    async def publisher_of(self, shard: int) -> KafkaPublisher:
+        """Return the publisher of a shard, started."""
+
+    async def dismiss(self, publisher: KafkaPublisher, timeout: float) -> None:
+        """Take back the publisher of a shard that is another's now; nothing of it is to be published."""
+
+    def worker(self, shard: int, epoch: int, publisher: KafkaPublisher) -> ShardWorker:
+        """Return a worker without streams."""
+
+    def pool(self, worker: ShardWorker, market: Market, streams: Sequence[ChosenStream]) -> Pool:
+        """Return the connections of a shard's streams on a market, not opened yet."""
+
+    async def instruments(self, market: Market, *, anew: bool) -> Instruments:
+        """Return the instruments of a market, however long the exchange takes; ``anew`` asks in any case."""
+
+    def choose(self, market: Market, table: Instruments) -> list[ChosenStream]:
+        """Return the streams of a market that are subscribed to, of all shards."""
+
+
+class Shards:
+    """The shards of this process.
+
+    Args:
+        settings: where Kafka is.
+        publisher: the process's own publisher, which writes the claims.
+        maker: makes what shards need.
+        around: what workers have in common.
+        bridge: name that the processes sharing the work have in common.
+        instance: name of this process.
+        process: random number of this process.
+        markets: the markets to read.
+        count: how many shards there are.
+        read_committed: readers of Kafka leave out what was never committed.
+        spawn: runs something beside; a failure ends the bridge.
+
+    Attributes:
+        workers: by number of shard.
+        around: see above.
+        suspended: why nothing may be sent at the moment; None while the membership holds.
+        assigned_once: whether the group has given this process its share.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: KafkaSettings,
+        publisher: KafkaPublisher,
+        maker: Maker,
+        around: Surroundings,
+        bridge: str,
+        instance: str,
+        process: int,
+        markets: Sequence[Market],
+        count: int,
+        read_committed: bool,
+        spawn: Callable[[Coroutine[None, None, None], str], asyncio.Task[None]],
+    ) -> None:
+        self._settings, self._publisher, self._maker, self.around = settings, publisher, maker, around
+        self._bridge, self._instance, self._process = bridge, instance, process
+        self._markets, self._read_committed, self._spawn = markets, read_committed, spawn
+        self._topic = around.names.of("control", "checkpoints")
+        self._cursor = CursorReader(settings, around.catalogue, around.names, read_committed=read_committed)
+        self._taking: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.workers: dict[int, ShardWorker] = {}
+        self._count = count
+        self.suspended: str | None = None
+        self.assigned_once = False
+
+    def of(self, market: Market, name: str) -> ShardWorker | None:
+        """Return the worker of a stream by its exchange symbol, or its own name where it has none."""
+        return self.workers.get(shard_of(market, name, self._count))
+
+    def carrier(self, market: Market, stream: str) -> ShardWorker | None:
+        """Return the worker that has a stream of that name."""
+        for worker in self.workers.values():
+            if stream in worker.streams.get(market, ()):
+                return worker
+        return None
+
+    # What the membership calls
+
+    async def assigned(self, shards: frozenset[int]) -> None:
+        """Go on with the shards that are kept, end those that are gone, and take over new ones."""
+        await self._end_taking()
+        self.assigned_once = True
+        if self.suspended is None:
+            await self._let_go(shards)
+            self._begin_taking(self._take_over(shards))
+        else:
+            self._begin_taking(self._go_on_or_give_up(shards))
+
+    async def revoking(self, shards: frozenset[int]) -> None:  # noqa: ARG002 - all of them
+        """Stand still, with everything that was taken in acknowledged and its checkpoints written."""
+        await self._end_taking()
+        if self.suspended is not None:
+            return  # nothing was sent since, and whose the shards are is looked up before anything is
+        await asyncio.gather(*(worker.quiesce() for worker in self.workers.values()))
+        await self._publisher.settle()
+
+    async def lost(self, reason: str) -> None:
+        """Send nothing more; whether the work goes on shows when the membership is back."""
+        self.suspended = reason
+        await self._end_taking()
+        for worker in self.workers.values():
+            worker.go_on()
+
+    # Taking over and letting go
+
+    def _begin_taking(self, work: Coroutine[None, None, None]) -> None:
+        if self._stopping:
+            work.close()
+        else:
+            self._taking = self._spawn(work, "taking over shards")
+
+    async def _end_taking(self) -> None:
+        """Stop a take-over where it is; what is not carried then is begun again by the next."""
+        taking, self._taking = self._taking, None
+        while taking is not None and not taking.done():
+            taking.cancel()
+            # Again where a library took it for a time-out of its own.
+            await asyncio.wait([taking], timeout=1.0)
+
+    async def _let_go(self, kept: frozenset[int]) -> None:
+        gone = [worker for shard, worker in self.workers.items() if shard not in kept]
+        for worker in self.workers.values():
+            if worker.shard in kept:
+                worker.go_on()
+        await asyncio.gather(*(self._end(worker, "assigned to another process") for worker in gone))
+
+    async def _end(self, worker: ShardWorker, reason: str) -> None:
+        self.workers.pop(worker.shard, None)
+        await worker.abandon()
+        await self._maker.dismiss(worker.publisher, 2.0)
+        self.around.telemetry.emit(Lifecycle(event="shard.revoked", shard=worker.shard, reason=reason))
+
+    async def _go_on_or_give_up(self, shards: frozenset[int]) -> None:
+        """Go on where nobody else has claimed a shard while we were no member; else discard what waits."""
+        reason = self.suspended
+        claims = (await self._control()).claims if self.workers else {}
+        taken = [
+            worker
+            for shard, worker in self.workers.items()
+            if shard not in shards or shard not in claims or worker.epoch != claims[shard].epoch
+        ]
+        if taken:
+            # Partitions hold records of several shards in one batch: none can be taken out by itself.
+            dropped = sum(records for _, records in self._publisher.discard())
+            listed = ", ".join(str(worker.shard) for worker in taken)
+            text = f"{reason}; shard {listed} has another owner; {dropped} records are discarded unsent"
+            log.warning("shards: %s", text)
+            await asyncio.gather(*(self._end(worker, text) for worker in list(self.workers.values())))
+        self.suspended = None
+        await self._take_over(shards)
+
+    async def _take_over(self, shards: frozenset[int]) -> None:
+        """Claim the shards that are new, and go on with every market that is not carried yet."""
+        await self._until_done(lambda: self._claim(sorted(shards - self.workers.keys())))
+        workers = list(self.workers.values())
+        if all(market in worker.pools for worker in workers for market in self._markets):
+            return
+        control = await self._control()
+        carrying = [asyncio.ensure_future(self._carry(market, control, workers)) for market in self._markets]
+        try:
+            await asyncio.gather(*carrying)
+        finally:
+            for one in carrying:
+                one.cancel()
+            await asyncio.gather(*carrying, return_exceptions=True)
+
+    async def _claim(self, shards: Sequence[int]) -> None:
+        """Claim shards; from then on they have workers, without streams still."""
+        if not shards:
+            return
+        publishers = {shard: await self._maker.publisher_of(shard) for shard in shards}
+        for shard in shards:
+            self._write_claim(shard)
+        await self._publisher.settle()
+        claims = (await self._control()).claims
+        for shard, publisher in publishers.items():
+            claim = claims[shard]
+            if claim.process != self._process:
+                raise SinkError(f"shard {shard} was claimed by {claim.instance} a moment ago")
+            self.workers[shard] = self._maker.worker(shard, claim.epoch, publisher)
+            text = f"epoch {claim.epoch}"
+            self.around.telemetry.emit(Lifecycle(event="shard.assigned", shard=shard, reason=text))
+
+    def _write_claim(self, shard: int) -> None:
+        now = self.around.now()
+        record = {
+            "shard": shard, "instance": self._instance, "process": self._process, "version": __version__, "at": now,
+        }  # fmt: skip
+        key = claim_key(self._bridge, shard)
+        lane = self._publisher.lane(self._topic, key)
+        lane.append(now // 1000, key, encode(self.around.schemas["shard-claim"], record))
+
+    async def _carry(self, market: Market, control: Control, workers: Sequence[ShardWorker]) -> None:
+        """Carry the streams of a market. Each by itself: one that can't be reached holds up no other."""
+        new = [worker for worker in workers if market not in worker.streams]
+        if new:
+            table = await self._maker.instruments(market, anew=any(worker.shard == 0 for worker in new))
+            own = self._shared_out(market, self._maker.choose(market, table))
+            prepared = [worker.prepare(market, table, own[worker.shard]) for worker in new]
+            places = {place for of_one in prepared for place in of_one}
+            streams = [one.stream for worker in new for one in own[worker.shard]]
+            found = await self._until_done(lambda: self._cursor.find(control, streams, places))
+            for worker in new:
+                worker.resume(market, own[worker.shard], found)
+        await asyncio.gather(*(worker.open(market, self._maker.pool) for worker in workers))
+
+    def _shared_out(self, market: Market, chosen: Iterable[ChosenStream]) -> Mapping[int, list[ChosenStream]]:
+        """Return the streams of each shard."""
+        shared: dict[int, list[ChosenStream]] = {shard: [] for shard in range(self._count)}
+        for one in chosen:
+            shared[shard_of(market, one.stream.symbol or one.stream.name, self._count)].append(one)
+        return shared
+
+    # Kafka, however long it takes
+
+    async def _control(self) -> Control:
+        settings, committed = self._settings, self._read_committed
+        return await self._until_done(
+            lambda: read_control(settings, self._topic, self._bridge, read_committed=committed)
+        )
+
+    async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something with Kafka again and again until it is done; cancelled where the shards are lost."""
+        attempt = 0
+        while True:
+            try:
+                return await work()
+            except SinkError as error:
+                log.warning("shards: not taken over yet: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+            attempt += 1
+
+    # The end
+
+    async def stop(self, seconds: float) -> None:
+        """End all work in order: nothing more comes in, and everything that came is derived and queued."""
+        self._stopping = True
+        await self._end_taking()
+        await asyncio.gather(*(worker.drain(seconds) for worker in self.workers.values()))
