@@ -110,7 +110,9 @@ class Reading:
         for record in self._notices:
             ledger.note(record)
         tail = self._newest
-        if tail is None or ledger.stream.by == "time":
+        if ledger.stream.by == "time":
+            return Resumption(ledger, None, self._carried())
+        if tail is None:
             return Resumption(ledger, None, self._carried_until)
         candles = ledger.stream.by == "candle"
         reached = (tail.close_time if tail.closed else tail.last - 1) if candles else tail.last
@@ -126,3 +128,8 @@ class Reading:
             tail = Tail(end, 0, end, closed=True) if candles else Tail(end, tail.event_ms)
         opened = tuple(gap for gap in ledger.gaps if gap.status == "open")
         return Resumption(ledger, tail, self._carried_until, missing, opened, tuple(sorted(self._recovered)))
+
+    def _carried(self) -> int | None:
+        """Return when a connection last carried a stream that is known by time: at the end of a gap one did again."""
+        ends = [record["endTime"] for record in self._notices if record["endTime"] is not None]
+        return max([*ends, *(() if self._carried_until is None else (self._carried_until,))], default=None)

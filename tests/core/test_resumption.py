@@ -133,6 +133,18 @@ def test_a_stream_that_is_known_by_time_has_no_tail():
     assert (found.tail, found.missing, found.carried_until) == (None, (), 900)
 
 
+def test_the_end_of_a_stretch_without_connections_is_a_sign_of_life():
+    """The owner had told of it and died before its next checkpoint: what its successor tells begins behind it."""
+    ledger = Ledger(BOOK_TICKERS)
+    ledger.begin(100, 100)
+    ledger.reached(900)
+    read = Reading(ledger, None, 900, 1)
+    read.gap(gap(900, 1_500, "unrecoverable", times=True))
+    found = read.finish()
+    assert found.carried_until == 1_500
+    assert [(one.first, one.last) for one in found.ledger.gaps] == [(901, 1_499)]
+
+
 def test_an_open_candle_is_gone_on_with():
     """The newest candle is not closed: it is neither published nor missing."""
     read = reading(0, 59_999, stream=CANDLES, tail=Tail(0, 5, 59_999, closed=True))

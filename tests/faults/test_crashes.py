@@ -16,7 +16,7 @@ import pytest
 
 from bridge.local.kafka import LocalKafka
 from tests.faults.figures import Figures
-from tests.faults.nemesis import Pace
+from tests.faults.nemesis import KINDS, Pace
 from tests.faults.trial import BROKERS, Trial, run
 
 if TYPE_CHECKING:
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 SEED = int(os.environ.get("BRIDGE_FAULT_SEED", "20261123"))
-SECONDS = float(os.environ.get("BRIDGE_FAULT_ROUND_SECONDS", "45"))
+SECONDS = float(os.environ.get("BRIDGE_FAULT_ROUND_SECONDS", "60"))
 RATE = float(os.environ.get("BRIDGE_FAULT_RATE", "400"))
 EVENTS = int(os.environ.get("BRIDGE_FAULT_EVENTS", "0"))
 KILLS = int(os.environ.get("BRIDGE_FAULT_KILLS", "0"))
 KEPT_IN = Path(__file__).parents[2] / "build" / "faults"
 
-PACE = Pace(kill_broker=22, freeze_broker=18, exchange=1)
+PACE = Pace(kill_bridge=14, pause_bridge=18, freeze_bridge=30, kill_broker=28, freeze_broker=22, exchange=1)
+SETTINGS = {"shards": 4, "session_timeout_seconds": 6}
 MUTANTS = {
     "no-gap-filling": {"lost"},
     "no-sequencer": {"repeated", "disordered"},
@@ -41,7 +42,9 @@ MUTANTS = {
 
 
 def _trial(name: str, seed: int, variant: str) -> Trial:
-    return Trial(name=name, seed=seed, seconds=SECONDS, pace=PACE, bridges=1, rate=RATE, variant=variant)
+    return Trial(
+        name=name, seed=seed, seconds=SECONDS, pace=PACE, rate=RATE, variant=variant, settings=SETTINGS
+    )
 
 
 def _passed(outcome: Outcome) -> None:
@@ -49,6 +52,7 @@ def _passed(outcome: Outcome) -> None:
     again = f"BRIDGE_FAULT_SEED={outcome.figures.seeds[0]} make test-faults PYTEST_ARGS='-k crashes'"
     assert not outcome.told.problems, f"{outcome.told}\n{again}"
     assert not outcome.through_sdk.problems, f"through the SDK: {outcome.through_sdk}\n{again}"
+    assert outcome.recount == [], again
     assert not outcome.ended, again
 
 
@@ -67,7 +71,8 @@ def test_every_event_is_accounted_for(tmp_path: Path) -> None:
         print(total.table())
         total.keep(KEPT_IN)
     assert total.recovered > 100
-    assert {"kill broker", "freeze broker", "drop", "skip", "ban"} <= total.faults.keys()
+    assert {*KINDS, "drop", "skip", "ban"} - {"exchange"} <= total.faults.keys()
+    assert total.takeovers
 
 
 @pytest.mark.skipif(bool(EVENTS), reason="a long run tests the bridge, not the oracle")

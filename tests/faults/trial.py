@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bridge.coverage import CoverageRequest, recount
+from bridge.kafka.settings import KafkaSettings
 from bridge.sdk import connect
 from tests.accounting import Account, Evidence, Truth, account
 from tests.faults.figures import Figures, takeovers
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.local.kafka import LocalKafka
+    from bridge.model import Environment
     from bridge.sdk.record import Record
     from tests.integration.processes import BridgeProcess, SimulatorProcess
 
 BROKERS = 3
-ENVIRONMENT = "testnet"
+ENVIRONMENT: Environment = "testnet"
 HEAL_SECONDS = 120.0
 QUIET_SECONDS = 12.0
 """The market goes on for so long after the last fault: what every stream lost has to show."""
@@ -72,12 +75,14 @@ class Outcome:
         figures: counted.
         told: what the oracle says of the topics.
         through_sdk: what it says of what the SDK makes of them.
+        recount: where the coverage ledgers, the gap records and the topics do not agree.
         ended: bridges that ended by themselves: instance, exit status, last line logged.
     """
 
     figures: Figures
     told: Account
     through_sdk: Account
+    recount: list[str]
     ended: list[tuple[str, int, str]]
 
 
@@ -156,15 +161,31 @@ def _reckon(trial: Trial, fleet: Fleet, nemesis: Nemesis, bootstrap_servers: str
     figures.count(told)
     figures.faults, figures.left_out = nemesis.done, sum(nemesis.left_out.values())
     figures.takeovers = takeovers(evidence, fleet.kills)
-    if told.problems:
-        _keep_evidence(truth.parent, told, evidence)
+    recounted = asyncio.run(_recount(bootstrap_servers))
+    if told.problems or recounted:
+        _keep_evidence(truth.parent, [*map(str, told.problems), *recounted], evidence)
     seen = Evidence(unified=asyncio.run(_through_sdk(bootstrap_servers)), gaps=evidence.gaps)
-    return Outcome(figures, told, account(true, seen, crashed=fleet.crashed), fleet.ended)
+    through_sdk = account(true, seen, crashed=fleet.crashed)
+    return Outcome(figures, told, through_sdk, recounted, fleet.ended)
 
 
-def _keep_evidence(directory: Path, told: Account, evidence: Evidence) -> None:
-    """Write what the oracle found, and what it found that in: Kafka is gone when somebody looks into it."""
-    (directory / "problems.txt").write_text("\n".join(map(str, told.problems)) + "\n")
+async def _recount(bootstrap_servers: str) -> list[str]:
+    request = CoverageRequest(environment=ENVIRONMENT)
+    found = await recount(KafkaSettings(bootstrap_servers=bootstrap_servers), request)
+    return [
+        f"{one.stream.market} {one.stream.stream}: {text}"
+        for one in found
+        for text in (
+            *one.disagreements,
+            *(f"unexplained: {span.first}..{span.last}" for span in one.unexplained),
+            *(f"published and called missing: {span.first}..{span.last}" for span in one.both),
+        )
+    ]
+
+
+def _keep_evidence(directory: Path, problems: list[str], evidence: Evidence) -> None:
+    """Write what was found, and what it was found in: Kafka is gone when somebody looks into it."""
+    (directory / "problems.txt").write_text("\n".join(problems) + "\n")
     for name, records in (
         ("lifecycle", evidence.lifecycle),
         ("gaps", evidence.gaps),
