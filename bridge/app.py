@@ -28,6 +28,7 @@ from bridge.config import kafka_settings, require_runnable, set_aside, spool_set
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
 from bridge.core.instruments import parse_exchange_info
+from bridge.cursor import CursorReader
 from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
 from bridge.gap_filler import GapFiller
 from bridge.http import HttpEndpoint
@@ -130,10 +131,13 @@ class Bridge:
             schemas=schema.schemas(), names=self.names, catalogue=self.catalogue, telemetry=self.telemetry,
             now=now_micros, checkpoint_seconds=settings.checkpoint_interval_seconds, in_transactions=False,
         )  # fmt: skip
+        cursor = CursorReader(
+            kafka_settings(settings), self.catalogue, self.names, settings.name, read_committed=False
+        )
         return Shards(
-            settings=kafka_settings(settings), publisher=self.publisher, maker=self, around=around,
-            bridge=settings.name, instance=settings.instance, process=secrets.randbits(63), markets=self.markets,
-            read_committed=False, spawn=self._spawn, count=settings.shards,
+            cursor=cursor, publisher=self.publisher, maker=self, around=around, bridge=settings.name,
+            instance=settings.instance, process=secrets.randbits(63), markets=self.markets,
+            count=settings.shards, spawn=self._spawn,
         )  # fmt: skip
 
     def _membership(self) -> Membership:

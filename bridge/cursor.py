@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bridge.core.compile import CompiledChannel
     from bridge.core.series import Series
     from bridge.core.standing import StreamKey
+    from bridge.kafka.reader import Start
     from bridge.kafka.settings import KafkaSettings
     from bridge.model import Market, Stream
 
@@ -65,35 +66,6 @@ def checkpoint_key(market: Market, stream: str) -> bytes:
     return f"{market}:{stream}".encode()
 
 
-async def read_control(
-    settings: KafkaSettings, topic: str, bridge: str, *, read_committed: bool = False
-) -> Control:
-    """Read ``control.checkpoints`` to its end.
-
-    Raises:
-        TopicMismatch: the topic is missing.
-        KafkaUnavailable: no broker serves us.
-    """
-    newest: dict[bytes, tuple[int, bytes]] = {}
-    places = await partitions_for(settings, {topic: None})
-    reader = PartitionReader(settings, places, end="now", name="bridge-cursor", read_committed=read_committed)
-    async with reader:
-        async for _, records in reader:
-            for record in records:
-                if record.key is not None and record.value is not None:
-                    newest[record.key] = (record.offset, record.value)
-    decode = Decoder([schemas()["shard-claim"]]).decode
-    claims: dict[int, Claim] = {}
-    own = claim_key(bridge, 0)[:-1]
-    for key in [key for key in newest if key.startswith(_CLAIM)]:
-        offset, value = newest.pop(key)
-        if key.startswith(own):
-            claim = decode(value)
-            # Epoch 0 is that of a bridge without shards.
-            claims[claim["shard"]] = Claim(offset + 1, claim["instance"], claim["process"])
-    return Control(claims, {key: value for key, (_, value) in newest.items()})
-
-
 class Found(NamedTuple):
     """What a new owner goes on with.
 
@@ -127,6 +99,7 @@ class CursorReader:
         settings: where Kafka is.
         catalogue: the declarations.
         names: names of the topics.
+        bridge: name that processes sharing the work have in common.
         read_committed: leave out what was never committed.
     """
 
@@ -135,12 +108,38 @@ class CursorReader:
         settings: KafkaSettings,
         catalogue: Catalogue,
         names: TopicNames,
+        bridge: str,
         *,
-        read_committed: bool = False,
+        read_committed: bool,
     ) -> None:
-        self._settings, self._catalogue, self._gaps = settings, catalogue, names.of("gaps")
+        self._settings, self._catalogue, self._bridge = settings, catalogue, bridge
+        self._control, self._gaps = names.of("control", "checkpoints"), names.of("gaps")
         self._read_committed = read_committed
         self._decode = Decoder(schemas().values()).decode
+
+    async def control(self) -> Control:
+        """Read ``control.checkpoints`` to its end.
+
+        Raises:
+            TopicMismatch: the topic is missing.
+            KafkaUnavailable: no broker serves us.
+        """
+        newest: dict[bytes, tuple[int, bytes]] = {}
+        places = await partitions_for(self._settings, {self._control: None})
+        async with self._reader(places, "earliest") as reader:
+            async for _, records in reader:
+                for record in records:
+                    if record.key is not None and record.value is not None:
+                        newest[record.key] = (record.offset, record.value)
+        claims: dict[int, Claim] = {}
+        own = claim_key(self._bridge, 0)[:-1]
+        for key in [key for key in newest if key.startswith(_CLAIM)]:
+            offset, value = newest.pop(key)
+            if key.startswith(own):
+                claim = self._decode(value)
+                # Epoch 0 is that of a bridge without shards.
+                claims[claim["shard"]] = Claim(offset + 1, claim["instance"], claim["process"])
+        return Control(claims, {key: value for key, (_, value) in newest.items()})
 
     async def find(
         self, control: Control, streams: Iterable[Stream], places: Iterable[TopicPartition]
@@ -156,7 +155,8 @@ class CursorReader:
             TopicMismatch: a topic is missing, or has too few partitions.
             KafkaUnavailable: no broker serves us.
         """
-        ends = await self._ends(places)
+        async with self._reader(places, "latest") as reader:
+            ends = dict(reader.ends)
         behind: dict[StreamKey, _Behind] = {}
         by_series: dict[Series, _Behind] = {}
         for stream in streams:
@@ -187,13 +187,11 @@ class CursorReader:
         reading = Reading(ledger, tail, checkpoint["carriedUntil"], checkpoint["writerEpoch"])
         return _Behind(compiled, reading, offsets)
 
-    async def _ends(self, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        reader = PartitionReader(
-            self._settings, places, start="latest", end="now", name="bridge-cursor",
+    def _reader(self, places: Iterable[TopicPartition], start: Start) -> PartitionReader:
+        return PartitionReader(
+            self._settings, places, start=start, end="now", name="bridge-cursor",
             read_committed=self._read_committed,
         )  # fmt: skip
-        async with reader:
-            return dict(reader.ends)
 
     async def _read(
         self,
@@ -207,11 +205,7 @@ class CursorReader:
             for place, offset in one.offsets.items():
                 if place in ends:
                     starts[place] = min(starts.get(place, offset), offset)
-        reader = PartitionReader(
-            self._settings, starts, start=starts, end="now", name="bridge-cursor",
-            read_committed=self._read_committed,
-        )  # fmt: skip
-        async with reader:
+        async with self._reader(starts, starts) as reader:
             async for place, records in reader:
                 for record in records:
                     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bridge import __version__
 from bridge.core.schema import encode
-from bridge.cursor import CursorReader, claim_key, read_control
+from bridge.cursor import claim_key
 from bridge.errors import SinkError
 from bridge.telemetry import Lifecycle
 from bridge.worker import shard_of
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from bridge.catalogue import ChosenStream
     from bridge.core.instruments import Instruments
-    from bridge.cursor import Control
+    from bridge.cursor import Control, CursorReader
     from bridge.kafka.publisher import KafkaPublisher
-    from bridge.kafka.settings import KafkaSettings
     from bridge.model import Market
     from bridge.worker import Pool, ShardWorker, Surroundings
 
@@ -66,7 +65,7 @@ class Shards:
     """The shards of this process.
 
     Args:
-        settings: where Kafka is.
+        cursor: reads claims, and where streams go on.
         publisher: the process's own publisher, which writes the claims.
         maker: makes what shards need.
         around: what workers have in common.
@@ -75,7 +74,6 @@ class Shards:
         process: random number of this process.
         markets: the markets to read.
         count: how many shards there are.
-        read_committed: readers of Kafka leave out what was never committed.
         spawn: runs something beside; a failure ends the bridge.
 
     Attributes:
@@ -88,7 +86,7 @@ class Shards:
     def __init__(
         self,
         *,
-        settings: KafkaSettings,
+        cursor: CursorReader,
         publisher: KafkaPublisher,
         maker: Maker,
         around: Surroundings,
@@ -97,18 +95,15 @@ class Shards:
         process: int,
         markets: Sequence[Market],
         count: int,
-        read_committed: bool,
         spawn: Callable[[Coroutine[None, None, None], str], asyncio.Task[None]],
     ) -> None:
-        self._settings, self._publisher, self._maker, self.around = settings, publisher, maker, around
+        self._cursor, self._publisher, self._maker, self.around = cursor, publisher, maker, around
         self._bridge, self._instance, self._process = bridge, instance, process
-        self._markets, self._read_committed, self._spawn = markets, read_committed, spawn
+        self._markets, self._count, self._spawn = markets, count, spawn
         self._topic = around.names.of("control", "checkpoints")
-        self._cursor = CursorReader(settings, around.catalogue, around.names, read_committed=read_committed)
         self._taking: asyncio.Task[None] | None = None
         self._stopping = False
         self.workers: dict[int, ShardWorker] = {}
-        self._count = count
         self.suspended: str | None = None
         self.assigned_once = False
 
@@ -263,10 +258,7 @@ class Shards:
     # Kafka, however long it takes
 
     async def _control(self) -> Control:
-        settings, committed = self._settings, self._read_committed
-        return await self._until_done(
-            lambda: read_control(settings, self._topic, self._bridge, read_committed=committed)
-        )
+        return await self._until_done(self._cursor.control)
 
     async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do something with Kafka again and again until it is done; cancelled where the shards are lost."""
