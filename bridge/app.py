@@ -130,6 +130,7 @@ class Bridge:
         around = Surroundings(
             schemas=schema.schemas(), names=self.names, catalogue=self.catalogue, telemetry=self.telemetry,
             now=now_micros, checkpoint_seconds=settings.checkpoint_interval_seconds, in_transactions=False,
+            spawn=self._spawn,
         )  # fmt: skip
         cursor = CursorReader(
             kafka_settings(settings), self.catalogue, self.names, settings.name, read_committed=False
@@ -137,7 +138,7 @@ class Bridge:
         return Shards(
             cursor=cursor, publisher=self.publisher, maker=self, around=around, bridge=settings.name,
             instance=settings.instance, process=secrets.randbits(63), markets=self.markets,
-            count=settings.shards, spawn=self._spawn,
+            count=settings.shards,
         )  # fmt: skip
 
     def _membership(self) -> Membership:

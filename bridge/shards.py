@@ -74,7 +74,6 @@ class Shards:
         process: random number of this process.
         markets: the markets to read.
         count: how many shards there are.
-        spawn: runs something beside; a failure ends the bridge.
 
     Attributes:
         workers: by number of shard.
@@ -95,11 +94,10 @@ class Shards:
         process: int,
         markets: Sequence[Market],
         count: int,
-        spawn: Callable[[Coroutine[None, None, None], str], asyncio.Task[None]],
     ) -> None:
         self._cursor, self._publisher, self._maker, self.around = cursor, publisher, maker, around
         self._bridge, self._instance, self._process = bridge, instance, process
-        self._markets, self._count, self._spawn = markets, count, spawn
+        self._markets, self._count = markets, count
         self._topic = around.names.of("control", "checkpoints")
         self._taking: asyncio.Task[None] | None = None
         self._stopping = False
@@ -151,7 +149,7 @@ class Shards:
         if self._stopping:
             work.close()
         else:
-            self._taking = self._spawn(work, "taking over shards")
+            self._taking = self.around.spawn(work, "taking over shards")
 
     async def _end_taking(self) -> None:
         """Stop a take-over where it is; what is not carried then is begun again by the next."""

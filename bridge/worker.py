@@ -13,10 +13,11 @@ from bridge.binance.transport import ABNORMAL
 from bridge.core.conversions import micros
 from bridge.core.schema import encode
 from bridge.cursor import checkpoint_key
+from bridge.errors import DeliveryFailed
 from bridge.kafka.partitioner import partition_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from bridge.binance.connection import ConnectionView
     from bridge.catalogue import Catalogue, ChosenStream, TopicNames
@@ -72,6 +73,7 @@ class Surroundings(NamedTuple):
         now: the wall clock, microseconds.
         checkpoint_seconds: time between two checkpoints of a stream that goes on.
         in_transactions: workers' publishers write in transactions, and call :meth:`ShardWorker.before_commit`.
+        spawn: runs something beside; a failure ends the bridge.
     """
 
     schemas: Mapping[str, Schema]
@@ -81,6 +83,7 @@ class Surroundings(NamedTuple):
     now: Callable[[], int]
     checkpoint_seconds: float
     in_transactions: bool
+    spawn: Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 
 
 class ShardWorker:
@@ -154,8 +157,7 @@ class ShardWorker:
         await self.checkpoint(everything=True)
         await self.publisher.settle()
         if self._keeper is None and not self._around.in_transactions:
-            name = f"checkpoints of shard {self.shard}"
-            self._keeper = asyncio.get_running_loop().create_task(self._keep(), name=name)
+            self._keeper = self._around.spawn(self._keep(), f"checkpoints of shard {self.shard}")
         self.pools[market] = pool(self, market, self._chosen[market])
         await self.pools[market].start()
 
@@ -213,11 +215,14 @@ class ShardWorker:
                 async with asyncio.timeout_at(due):
                     await self._told.wait()
             self._told.clear()
-            if loop.time() >= due:
-                await self.checkpoint()
-                due = loop.time() + self._around.checkpoint_seconds
-            else:
-                await self._tell_settled()
+            try:
+                if loop.time() >= due:
+                    await self.checkpoint()
+                    due = loop.time() + self._around.checkpoint_seconds
+                else:
+                    await self._tell_settled()
+            except DeliveryFailed:
+                return  # what waited was discarded, for the shard may have another owner: this one ends
 
     async def checkpoint(self, *, everything: bool = False) -> None:
         """Write how far the streams are published, once that is acknowledged."""

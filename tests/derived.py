@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +12,8 @@ from fastavro import schemaless_reader
 
 from bridge.catalogue import Catalogue, TopicNames, catalogue
 from bridge.core.derive import Writer
+from bridge.errors import DeliveryFailed
+from bridge.kafka.partitioner import partition_for
 from bridge.pipeline import Pipeline
 from bridge.schema import schemas
 from bridge.telemetry import Telemetry
@@ -72,6 +76,47 @@ class KeepingPublisher:
         """Return what went to the topic ``binance.prod.<parts>``."""
         topic = ".".join(("binance", "prod", *parts))
         return [k for k in self.kept if k.topic == topic]
+
+
+@dataclass
+class SettlingPublisher(KeepingPublisher):
+    """A publisher that acknowledges at once, or when it is told to."""
+
+    at_once: bool = True
+    acknowledged: int = 0
+    beyond: int = 0
+    """How many records others have published to each partition."""
+    discards: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def position(self, topic: str, key: bytes) -> tuple[int, int]:
+        """Return a partition, and how many records of its topic are acknowledged."""
+        done = [kept for kept in self.kept[: self.acknowledged] if kept.topic == topic]
+        return partition_for(key, 3), len(done) + self.beyond - 1
+
+    def acknowledge(self) -> None:
+        """Let all that is queued be acknowledged."""
+        self.acknowledged = len(self.kept)
+        self._changed.set()
+
+    async def settle(self) -> None:
+        """Return once all that is queued now is acknowledged."""
+        goal, discards = len(self.kept), self.discards
+        if self.at_once:
+            self.acknowledge()
+        while self.acknowledged < goal:
+            self._changed.clear()
+            await self._changed.wait()
+            if self.discards != discards:
+                raise DeliveryFailed("what waited for Kafka was discarded")
+
+    def discard(self) -> list[tuple[str, int]]:
+        """Drop what is not acknowledged."""
+        dropped = Counter(kept.topic for kept in self.kept[self.acknowledged :])
+        del self.kept[self.acknowledged :]
+        self.discards += 1
+        self._changed.set()
+        return sorted(dropped.items())
 
 
 def pipeline(

@@ -31,10 +31,15 @@ class Bench:
     """A pipeline with instruments and streams of one market, ready to receive."""
 
     def __init__(
-        self, market: Market, channels: list[str], symbols: list[str] | None = None, hold_ms: int = 250
+        self,
+        market: Market,
+        channels: list[str],
+        symbols: list[str] | None = None,
+        hold_ms: int = 250,
+        publisher: KeepingPublisher | None = None,
     ) -> None:
         self.market = market
-        self.publisher = KeepingPublisher()
+        self.publisher = publisher or KeepingPublisher()
         self.pipe: Pipeline = pipeline(self.publisher, hold_ms=hold_ms)
         self.info(self.exchange_info())
         default = ["BTCUSD_PERP" if market == "coinm" else "BTCUSDT"]

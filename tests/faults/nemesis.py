@@ -1,7 +1,8 @@
 """What goes wrong in a run, by a seed, and the hand that does it: to bridges, to brokers and to the exchange.
 
 The plan follows from its seed alone, so a printed seed gives the same plan again; when exactly a blow lands among the
-events is the machine's to say. A blow that finds its target down already is left out, and counted as such.
+events is the machine's to say. A blow that finds its target down already is left out, and counted as such; the first of
+its kind waits for its target instead.
 """
 
 from __future__ import annotations
@@ -286,12 +287,15 @@ class Nemesis:
     def run(self, blows: Sequence[Blow], seconds: float) -> None:
         """Do what is planned at its time, for ``seconds``; in the end everything runs again."""
         began = time.monotonic()
-        left = list(reversed(blows))
+        left = [(blow.at, next(self._numbers), blow) for blow in blows]
+        heapq.heapify(left)
         with ThreadPoolExecutor(1) as restarts:
             restarting: Future[None] | None = None
             while (now := time.monotonic() - began) < seconds or self._undo or restarting is not None:
-                while left and left[-1].at <= now:
-                    self._do(left.pop(), now)
+                while left and left[0][0] <= now:
+                    blow = heapq.heappop(left)[2]
+                    if not self._do(blow, now):
+                        heapq.heappush(left, (now + 1.0, next(self._numbers), blow))
                 while self._undo and self._undo[0][0] <= now:
                     heapq.heappop(self._undo)[2]()
                 if self._hurt is not None and self._hurt < 0 and restarting is None:
@@ -303,17 +307,20 @@ class Nemesis:
                 time.sleep(_POLL_SECONDS)
         self.fleet.mend()
 
-    def _do(self, blow: Blow, now: float) -> None:
+    def _do(self, blow: Blow, now: float) -> bool:
+        """Strike; return False where the blow is to wait for its target."""
         if blow.fault is not None:
             self.exchange.faults(dict(blow.fault))
             self.done[str(blow.fault["fault"])] += 1
-            return
+            return True
         undo = self._bridge(blow) if blow.kind.endswith("bridge") else self._broker(blow)
         if undo is None:
-            self.left_out[blow.kind] += 1
-            return
+            first = not self.done[blow.kind]
+            self.left_out[blow.kind] += not first
+            return not first
         self.done[blow.kind] += 1
         heapq.heappush(self._undo, (now + blow.seconds, next(self._numbers), undo))
+        return True
 
     def _bridge(self, blow: Blow) -> Callable[[], None] | None:
         if blow.kind == "kill bridge":
