@@ -331,22 +331,23 @@ class Pipeline:
 
     def receive(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
         """Take the messages of one wake-up of a connection (:class:`bridge.model.Receive`)."""
+        first = leg.next_sequence
+        leg.next_sequence = first + len(payloads)
         if self._held is not None:
             kept = list(payloads)
-            self._held.append(lambda: self._take(leg, received_at, kept))
+            self._held.append(lambda: self._take(leg, first, received_at, kept))
         else:
-            self._take(leg, received_at, payloads)
+            self._take(leg, first, received_at, payloads)
 
-    def _take(self, leg: Leg, received_at: int, payloads: Sequence[bytes]) -> None:
+    def _take(self, leg: Leg, first: int, received_at: int, payloads: Sequence[bytes]) -> None:
+        """Take messages that are numbered from ``first`` on their connection."""
         received = long_bytes(received_at)
         self._latest = max(self._latest, received_at)
         streams = leg.streams
         waiting = self._waiting
         if waiting.deadline is not None:
             waiting.expire(received_at)
-        for payload in payloads:
-            number = leg.next_sequence
-            leg.next_sequence = number + 1
+        for number, payload in enumerate(payloads, first):
             state = None
             if payload.startswith(STREAM_PREFIX):
                 state = streams.get(payload[_NAME_AT : payload.find(b'"', _NAME_AT)])

@@ -200,6 +200,7 @@ def test_what_comes_while_it_stands_still_is_taken_in_later_in_order() -> None:
     bench.pipe.answer("spot", "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=1", bench.now, b"[]")
     bench.pipe.closed(bench.line.connection_id, clean=True)
     assert bench.ids("live") == [1]
+    assert bench.line.next_sequence == 3, "they have come, and are counted"
     assert len(bench.records("raw", "spot", "api")) == 0
     bench.pipe.release()
     assert bench.ids("live") == [1, 2, 3]
