@@ -497,8 +497,12 @@ class Bridge:
         headers: Sequence[tuple[str, bytes]],  # noqa: ARG002 - the hook's
         error: str,
     ) -> None:
+        for worker in self.workers:
+            worker.pipeline.refused(value, now_micros(), error)
         for worker in self.workers[:1]:
             worker.pipeline.poisoned(topic, key, value, timestamp_ms, error)
+        if not self.workers:
+            log.error("kafka: a record for %s is refused for good: %s", topic, error)
 
     def _kafka_trouble(self, kind: TroubleKind, topic: str, text: str) -> None:
         if kind == "recovered":

@@ -33,11 +33,13 @@ from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
 from bridge.core.raw import raw_prefix, raw_value
 from bridge.core.schema import encode
-from bridge.core.series import has_silent
+from bridge.core.sequence import Missing
+from bridge.core.series import has_silent, place_of, series_of
 from bridge.core.standing import Standings
-from bridge.core.unmade import unmade_notice
+from bridge.core.unmade import unmade, unmade_notice
 from bridge.core.varint import long_bytes
-from bridge.errors import UnexpectedMessage
+from bridge.core.wire import Decoder
+from bridge.errors import DecodeError, UnexpectedMessage
 from bridge.telemetry import Lifecycle
 
 if TYPE_CHECKING:
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from bridge.core.notices import Notice
     from bridge.core.resumption import Resumption
     from bridge.core.schema import Schema
-    from bridge.core.sequence import Missing
     from bridge.core.standing import Standing
     from bridge.model import Header, Lane, Leg, Market, Publisher, RawKind, Stream, StreamState
     from bridge.telemetry import Telemetry
@@ -143,6 +144,7 @@ class Pipeline:
         self.on_unsettled: Callable[[], None] | None = None
         self._absent: set[tuple[Market, str]] = set()
         self._held: deque[Callable[[], object]] | None = None
+        self._decoder = Decoder(schemas.values())
 
     # Streams and instruments
 
@@ -571,10 +573,10 @@ class Pipeline:
         raw = self._names.raw(stream.market, stream.channel)
         topic = self._names.unified(structures[0]) if structures else raw
         self._tell_dead_letter(notices.failure_notice(deriver, failure, topic))
-        unmade = unmade_notice(deriver, failure)
-        if unmade is not None:
+        notice = unmade_notice(deriver, failure)
+        if notice is not None:
             self._count_gap(stream)
-            self.gap(deriver, [unmade])
+            self.gap(deriver, [notice])
 
     def book(self, deriver: StreamDeriver, happening: Happening) -> None:
         """Tell of a book (:class:`bridge.core.derive.Outlets`)."""
@@ -613,6 +615,31 @@ class Pipeline:
                 epoch=self._writer.epoch, payload=value,
             )  # fmt: skip
             self._tell_dead_letter(letter)
+
+    def refused(self, value: bytes, at: int, error: str) -> None:
+        """Note that Kafka will never have a record: the event that it was of, if that is ours, is missing.
+
+        Args:
+            value: the record.
+            at: now, microseconds.
+            error: Kafka's.
+        """
+        try:
+            record = self._decoder.decode(value)
+        except DecodeError:
+            return
+        if "exchangeSymbol" not in record or "stream" in record:
+            return  # raw, gaps and coverage are of no event
+        series = series_of(record)
+        for stream, deriver in ((deriver.stream, deriver) for deriver in self._derivers.values()):
+            if series == self._catalogue.series(stream.market, stream.channel, stream.name, stream.symbol):
+                place = place_of(deriver.compiled, record)
+                if place is not None and place.span is not None and deriver.known_by != "time":
+                    first, last = place.span
+                    candles = deriver.known_by == "candle"
+                    missing = Missing(None, None, first, last) if candles else Missing(first, last)
+                    self._count_gap(stream)
+                    self.gap(deriver, [unmade(notices.restart_notice(deriver, missing, at), error)])
 
     def _tell_dead_letter(self, notice: Notice) -> None:
         self.counts.dead_letters += 1

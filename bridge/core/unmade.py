@@ -43,6 +43,6 @@ def unmade_notice(deriver: StreamDeriver, failure: Failure) -> Notice | None:
 
 def unmade(notice: Notice, error: str) -> Notice:
     """Make a gap's record that of what is in the dead-letter topic: unrecoverable, for ``error``."""
-    reason = f"it came but made no record, see the dead letter: {error[:_LONGEST_ERROR]}"
+    reason = f"it came but there is no record of it, see the dead letter: {error[:_LONGEST_ERROR]}"
     notice.record.update(cause=CAUSE, status="unrecoverable", reason=reason)
     return notice

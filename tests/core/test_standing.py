@@ -237,3 +237,19 @@ def test_an_event_that_made_no_record_is_a_gap_too() -> None:
     coverage = _by_name(bench)["btcusdt@trade"].coverage
     assert (coverage["published"], coverage["unrecoverable"]) == (2, 1)
     assert len(bench.records("dead-letter")) == 1
+
+
+def test_an_event_whose_record_kafka_refuses_is_a_gap_too() -> None:
+    """Of whichever stream of the channel it was; what is of no event concerns no ledger."""
+    bench = Bench("spot", ["trade", "agg-trade", "mini-ticker"])
+    bench.pipe.receive(bench.leg(), NOW, [_trade(5), _trade(6), _mini(1)])
+    refused = [
+        kept.value for kept in bench.publisher.kept if ".unified." in kept.topic or ".raw." in kept.topic
+    ]
+    assert len(refused) == 6
+    for value in (*refused[2:], b"no record at all"):
+        bench.pipe.refused(value, NOW + SECOND, "too large")
+    [gap] = bench.records("gaps")
+    assert (gap["stream"], gap["firstSequence"], gap["lastSequence"]) == ("btcusdt@trade", 6, 6)
+    assert (gap["cause"], gap["status"]) == ("dead-letter", "unrecoverable")
+    assert "too large" in gap["reason"]
