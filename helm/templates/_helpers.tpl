@@ -94,6 +94,10 @@ capabilities:
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
+{{- if not .root.Values.config.name }}
+- name: BRIDGE_NAME
+  value: {{ include "bridge.fullname" .root }}
+{{- end }}
 - name: BRIDGE_HTTP__HOST
   value: 0.0.0.0
 - name: BRIDGE_HTTP__PORT
@@ -125,9 +129,6 @@ capabilities:
 {{- end }}
 {{- if dig "kafka" "sasl_password" "" $config }}
 {{- fail "config.kafka.sasl_password: a password has no place in values; put it in a Secret and name that in kafka.existingSecret" }}
-{{- end }}
-{{- if gt (int .Values.replicas) 1 }}
-{{- fail "replicas: at most 1 in this version, since every process reads all its subscriptions and a second one would publish everything twice" }}
 {{- end }}
 {{- if not (has $config.environment (list "prod" "demo" "testnet")) }}
 {{- fail "config.environment must be prod, demo or testnet" }}
