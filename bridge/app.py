@@ -178,9 +178,18 @@ class Bridge:
                 await _first_of(stopped, self._failure)
         finally:
             stopped.cancel()
-            await self.stop()
+            await self._stop_after(self._failure)
         if self._failure.done():
             self._failure.result()
+
+    async def _stop_after(self, failure: asyncio.Future[None]) -> None:
+        """Stop; what ended the bridge is told before what it left undelivered for that."""
+        try:
+            await self.stop()
+        except DeliveryFailed as error:
+            if not failure.done():
+                raise
+            log.warning("%s", error)
 
     async def start(self) -> None:
         """Start everything; see :meth:`run` for what can go wrong."""
@@ -218,6 +227,8 @@ class Bridge:
         if self.telemetry.publish is not None:
             self.telemetry.emit(Lifecycle(event="bridge.stopped"))
             self.telemetry.publish = None
+        if self._failure is not None and self._failure.done() and self.shards.suspended is not None:
+            self.publisher.discard()  # the group has put us out: none of it may be sent any more
         left = deadline - asyncio.get_running_loop().time()
         undelivered = await self.publisher.stop(max(1.0, left))
         await self.membership.leave()
@@ -326,17 +337,20 @@ class Bridge:
     async def instruments(self, market: Market, *, anew: bool) -> Instruments:
         """Ask until the exchange answers: a bridge that starts during its maintenance waits."""
         attempt = 0
-        while anew or market not in self.tables:
-            try:
-                await self._ask_instruments(market)
-            except SourceError as error:
-                pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                attempt += 1
-                log.warning("%s; asking again in %g s", error, pause)
-                self.trouble["exchange", market] = str(error)
-                await asyncio.sleep(pause)
-            else:
-                break
+        try:
+            while anew or market not in self.tables:
+                try:
+                    await self._ask_instruments(market)
+                except SourceError as error:
+                    pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                    attempt += 1
+                    log.warning("%s; asking again in %g s", error, pause)
+                    self.trouble["exchange", market] = str(error)
+                    await asyncio.sleep(pause)
+                else:
+                    break
+        finally:
+            self.trouble.pop(("exchange", market), None)  # also where the shards went to another meanwhile
         return self.tables[market]
 
     def choose(self, market: Market, table: Instruments) -> list[ChosenStream]:
@@ -373,7 +387,6 @@ class Bridge:
         finally:
             if before is not None:
                 self.tables.setdefault(market, before)
-        self.trouble.pop(("exchange", market), None)
 
     # What goes on while it runs
 
@@ -397,7 +410,8 @@ class Bridge:
     def give_up(self, market: Market, stream: str, page: Page, reason: str, at: int) -> None:
         """End a gap that can't be asked for (:class:`bridge.gap_filler.Gaps`)."""
         worker = self.shards.carrier(market, stream)
-        if worker is not None:
+        # Whoever asked may have lost the shard since; its next owner asks for itself.
+        if worker is not None and worker.pipeline.gaps.of(market, stream) is not None:
             worker.pipeline.gaps.give_up(market, stream, page, reason, at)
 
     def _changes(self, market: Market, stream: str) -> int:

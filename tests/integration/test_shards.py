@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import yaml
 
 from bridge.sdk import connect
 from tests.accounting import Evidence, Truth, account
@@ -240,3 +241,21 @@ def test_a_rolling_restart_moves_nothing(fleet: Fleet, tmp_path: Path) -> None:
     revoked = [e["instance"] for e in found.evidence.lifecycle if e["event"] == "shard.revoked"]
     assert "second" not in revoked
     assert json.dumps(found.evidence.lifecycle, default=str).count("shard.assigned") >= SHARDS + len(own)
+
+
+def test_a_second_process_of_one_instance_ends_the_first(fleet: Fleet, tmp_path: Path) -> None:
+    """The one that was there ends, at once and with the reason; the other has its shards, and nothing is missing."""
+    first = fleet.start("twin")
+    fleet.after(2.0)
+    settings = yaml.safe_load(first.config.read_text())
+    del settings["http"]
+    second = BridgeProcess(tmp_path, settings, name="second")
+    fleet.running.append(second)
+    fleet.running.remove(first)
+    fleet.crashed.add("twin")
+    assert first.wait(120) == 2
+    assert "another process runs as instance twin" in first.err.splitlines()[-1]
+    assert "Traceback" not in first.err
+    until(second.ready, "the other is ready")
+    assert sorted(epochs(second)) == [0, 1, 2, 3]
+    whole(fleet.finish(tmp_path / "truth.jsonl"))
