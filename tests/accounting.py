@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 # Times of two processes on one machine: the simulator notes an event once per tick, a bridge receives it soon after.
 _CLOCK_SLACK_MICROS = 100_000
 _RESUBSCRIBE_SECONDS = 3.0
-# A shard that goes to another owner: its connections are closed, then lifecycle tells of it.
+# A shard that goes to another owner: its connections are closed, then lifecycle tells of it. And so long a broker that
+# is down may keep what its owner had received before a crash.
 _LET_GO_MICROS = 30_000_000
 _WITHHELD = frozenset({"skip", "mute"})
 
@@ -274,20 +275,33 @@ class _Carried:
         self.lowest = lowest
 
 
-def account(truth: Truth, evidence: Evidence, *, crashed: Collection[str] = ()) -> Account:
+def account(
+    truth: Truth,
+    evidence: Evidence,
+    *,
+    crashed: Collection[str] = (),
+    cut_off: Iterable[tuple[str, int]] = (),
+) -> Account:
     """Hold the topics against the ground truth.
 
     Args:
         truth: what the exchange made.
         evidence: what the topics hold.
         crashed: the bridge instances that were killed, or frozen for longer than their session.
+        cut_off: which of them when, microseconds, where that is known.
     """
-    return _Oracle(truth, evidence, frozenset(crashed)).run()
+    return _Oracle(truth, evidence, frozenset(crashed), cut_off).run()
 
 
 class _Oracle:
-    def __init__(self, truth: Truth, evidence: Evidence, crashed: frozenset[str]) -> None:
-        self.truth, self.evidence, self.crashed = truth, evidence, crashed
+    def __init__(
+        self,
+        truth: Truth,
+        evidence: Evidence,
+        crashed: frozenset[str],
+        cut_off: Iterable[tuple[str, int]] = (),
+    ) -> None:
+        self.truth, self.evidence, self.crashed, self.cut_off = truth, evidence, crashed, cut_off
         self.broken: set[int] = set()
         self.epochs: dict[tuple[str, Name], int] = {}
         self.account = Account()
@@ -325,13 +339,16 @@ class _Oracle:
     def _crashes(self) -> None:
         """Find the connections whose messages need not all be in raw, for they were no longer their owner's to write.
 
-        Nobody told their end, as their process crashed; or they were closed as a shard went to another owner.
+        Nobody told their end, as their process crashed; or they were closed as a shard went to another owner, or just
+        before the crash: that it was told does not mean that all before it had reached its own partition.
         """
         if not self.crashed:
             return
         owners: dict[int, str] = {}
         ends: dict[int, int] = {}
-        revoked: dict[str, list[int]] = defaultdict(list)
+        let_go: dict[str, list[int]] = defaultdict(list)
+        for instance, at in self.cut_off:
+            let_go[instance].append(at)
         for told in self.evidence.lifecycle:
             connection, instance = told["connectionId"], told["instance"]
             if connection is not None:
@@ -339,14 +356,14 @@ class _Oracle:
                 if told["event"] == "connection.closed":
                     ends[connection] = told["at"]
             elif told["event"] == "shard.revoked":
-                revoked[instance].append(told["at"])
+                let_go[instance].append(told["at"])
         for connection in {r["connectionId"] for r in self.evidence.raw}:
             owner, end = owners.get(connection), ends.get(connection)
             if end is None:
                 # The first words of a connection may have been lost with its process, too.
                 if owner is None or owner in self.crashed:
                     self.broken.add(connection)
-            elif any(0 <= at - end <= _LET_GO_MICROS for at in revoked[owner or ""]):
+            elif any(0 <= at - end <= _LET_GO_MICROS for at in let_go[owner or ""]):
                 self.broken.add(connection)
 
     def _in_time(self, record: Mapping[str, Any], where: str, name: Name) -> bool:

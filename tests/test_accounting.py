@@ -499,6 +499,18 @@ def test_what_a_crash_leaves_undone_is_excused(world: World) -> None:
     assert world.convicted() >= {"raw missing", "untold"}
 
 
+def test_an_end_that_was_told_just_before_the_crash_excuses_too(world: World) -> None:
+    """Lifecycle has a partition of its own: what came before on the connection may be lost with the process."""
+    world.raw = [raw for raw in world.raw if raw["connectionSequence"] not in {20, 21}]
+    ends = [told["at"] for told in world.lifecycle if told["event"] == "connection.closed"]
+    evidence = Evidence(world.raw, world.unified, world.gaps, world.dead_letters, world.lifecycle)
+    truth = Truth.of(world.events, world.touched)
+    for at, broken in ((max(ends) + 1_000_000, 2), (max(ends) + 60_000_000, 0), (min(ends) - 1, 0)):
+        found = account(truth, evidence, crashed={"bridge-0"}, cut_off=[("bridge-0", at)])
+        assert found.broken == broken
+        assert ("raw missing" in found.convictions()) == (not broken)
+
+
 def test_a_late_record_of_a_replaced_writer_is_left_out(world: World) -> None:
     """A lower epoch behind a higher one is counted and dropped; where nothing crashed it is a fault."""
     _crash(world)

@@ -156,7 +156,7 @@ def _settled(bridges: list[BridgeProcess]) -> bool:
 
 def _reckon(trial: Trial, fleet: Fleet, nemesis: Nemesis, bootstrap_servers: str, truth: Path) -> Outcome:
     true, evidence = Truth.read(truth), Evidence.of(read(bootstrap_servers, ENVIRONMENT))
-    told = account(true, evidence, crashed=fleet.crashed)
+    told = account(true, evidence, crashed=fleet.crashed, cut_off=fleet.kills)
     figures = Figures(name=trial.name, seeds=[trial.seed], seconds=trial.seconds)
     figures.count(told)
     figures.faults, figures.left_out = nemesis.done, sum(nemesis.left_out.values())
