@@ -5,7 +5,7 @@
 #   make test         all tests but the slow fault suite; PYTEST_ARGS go to pytest
 #   make test-faults  the fault suite: kills, stalls and broken networks
 #   make soak         the fault suite's ground-truth run for SOAK_SECONDS (half an hour)
-#   make soak-faults  the fault suite's rounds with a nemesis, until SOAK_EVENTS events are accounted for
+#   make soak-faults  the fault suite's rounds with a nemesis, until SOAK_EVENTS events are accounted for and SOAK_KILLS bridges killed
 #   make lint         ruff, both the linter and the formatter's check
 #   make types        mypy, strict
 #   make helm-test    the chart: lint and unit tests
@@ -17,6 +17,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SOAK_SECONDS ?= 1800
 SOAK_EVENTS ?= 10000000
+SOAK_KILLS ?= 50
 SOAK_RATE ?= 4000
 SOAK_ROUND_SECONDS ?= 180
 BIN := $(VENV)/bin
@@ -41,7 +42,7 @@ soak: $(VENV)/.stamp-test
 	BRIDGE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m faults tests/faults/test_ground_truth.py $(PYTEST_ARGS)
 
 soak-faults: $(VENV)/.stamp-test
-	BRIDGE_FAULT_EVENTS=$(SOAK_EVENTS) BRIDGE_FAULT_RATE=$(SOAK_RATE) BRIDGE_FAULT_ROUND_SECONDS=$(SOAK_ROUND_SECONDS) \
+	BRIDGE_FAULT_EVENTS=$(SOAK_EVENTS) BRIDGE_FAULT_KILLS=$(SOAK_KILLS) BRIDGE_FAULT_RATE=$(SOAK_RATE) BRIDGE_FAULT_ROUND_SECONDS=$(SOAK_ROUND_SECONDS) \
 	$(BIN)/python -m pytest -s -m faults tests/faults/test_crashes.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-test
