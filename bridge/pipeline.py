@@ -299,11 +299,11 @@ class Pipeline:
                 found.append((self._names.raw(stream.market, stream.channel), key))
         return found
 
-    def standing(self, now: int, also: Callable[[Stream], bool] = lambda _: False) -> list[Standing]:
-        """Return how far the streams have come that are further than when last asked (microseconds), or in ``also``."""
-        carried = {key: self._carried_until(key) for key in self._carriers}
-        known = {key: until for key, until in carried.items() if until is not None}
-        return list(self._standings.changed(now, known, also))
+    def standing(self, stream: Stream, now: int, *, always: bool = False) -> Standing | None:
+        """Return how far a stream has come, if that is further than when last asked (microseconds), or ``always``."""
+        key = (stream.market, stream.name)
+        carried = self._carried_until(key) if key in self._carriers else None
+        return self._standings.of(stream, now, carried, always=always)
 
     @property
     def unsettled(self) -> int:

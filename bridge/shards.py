@@ -182,6 +182,8 @@ class Shards:
             if shard not in shards or shard not in claims or worker.epoch != claims[shard].epoch
         ]
         if taken:
+            # A checkpoint under way must not claim what is discarded.
+            await asyncio.gather(*(worker.halt() for worker in self.workers.values()))
             # Partitions hold records of several shards in one batch: none can be taken out by itself.
             dropped = sum(records for _, records in self._publisher.discard())
             listed = ", ".join(str(worker.shard) for worker in taken)

@@ -37,6 +37,9 @@ _Places: TypeAlias = "dict[TopicPartition, int]"
 _MOST_BEHIND = 10_000
 """Records of a partition that a new owner reads in vain for a stream that stands still."""
 
+_AT_ONCE = 20
+"""Streams looked at, or checkpoints written, before messages have their turn again."""
+
 
 class Pool(Protocol):
     """The connections of a market: one pool, or one for each leg."""
@@ -84,6 +87,20 @@ class Surroundings(NamedTuple):
     checkpoint_seconds: float
     in_transactions: bool
     spawn: Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
+
+
+class _Look(NamedTuple):
+    """Where a stream stood, and its partitions, at one moment.
+
+    Attributes:
+        standing: how far it was published.
+        places: nothing acknowledged later lies before these offsets.
+        at: microseconds.
+    """
+
+    standing: Standing
+    places: _Places
+    at: int
 
 
 class ShardWorker:
@@ -182,11 +199,15 @@ class ShardWorker:
                 await self.checkpoint(everything=True)
         self._around.telemetry.listeners.pop(self._listener, None)
 
-    async def abandon(self, seconds: float = 5.0) -> None:
-        """Close the connections and derive nothing more: the shard has, or may have, another owner."""
+    async def halt(self) -> None:
+        """Derive nothing more and write no checkpoint: the shard has, or may have, another owner."""
         self.pipeline.hold()
         self._around.telemetry.listeners.pop(self._listener, None)
         await self._end_keeper()
+
+    async def abandon(self, seconds: float = 5.0) -> None:
+        """Halt, and close the connections."""
+        await self.halt()
         await asyncio.gather(*(pool.stop(seconds) for pool in self.pools.values()))
 
     async def _end_keeper(self) -> None:
@@ -227,12 +248,17 @@ class ShardWorker:
     async def checkpoint(self, *, everything: bool = False) -> None:
         """Write how far the streams are published, once that is acknowledged."""
         async with self._writing:
-            now = self._around.now()
-            standings = self._standings(now, everything=everything)
-            places = [self._places(one.stream) for one in standings]
+            # With thousands of streams it takes tenths of a second: messages are not to wait for it.
+            looks: list[_Look] = []
+            for number, stream in enumerate(self._streams()):
+                looks += self._look(stream, always=everything)
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
             await self._settle_and_tell()
-            for standing, found in zip(standings, places, strict=True):
-                self._write(standing, found, now)
+            for number, look in enumerate(looks):
+                self._write(look)
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     async def _tell_settled(self) -> None:
         async with self._writing:
@@ -251,20 +277,21 @@ class ShardWorker:
         now = self._around.now()
         if now >= self._due:
             self._due = now + int(self._around.checkpoint_seconds * 1_000_000)
-            for standing in self._standings(now):
-                self._write(standing, self._places(standing.stream), now)
+            for stream in self._streams():
+                for look in self._look(stream):
+                    self._write(look)
 
-    def _standings(self, now: int, *, everything: bool = False) -> list[Standing]:
-        """Return of which streams a checkpoint is to be written."""
-        found = self.pipeline.standing(now, lambda stream: everything or self._is_behind(stream))
-        # Streams of other markets are not resumed yet: theirs would say that nothing was ever published.
-        return [one for one in found if one.stream.market in self.streams]
+    def _streams(self) -> list[Stream]:
+        """Return the streams that it goes on with; a checkpoint of others would say that nothing was published."""
+        return [one.stream for chosen in self._chosen.values() for one in chosen]
 
-    def _is_behind(self, stream: Stream) -> bool:
-        """Whether much was published, of other streams, since the last checkpoint of one that stands still."""
+    def _look(self, stream: Stream, *, always: bool = False) -> list[_Look]:
+        """Return where a stream stands, if a checkpoint is to say so: it went on, or much was published beside it."""
+        now, places = self._around.now(), self._places(stream)
         before = self._written.get((stream.market, stream.name), {})
-        places = self._places(stream).items()
-        return any(offset - before.get(place, offset) > _MOST_BEHIND for place, offset in places)
+        behind = any(offset - before.get(place, offset) > _MOST_BEHIND for place, offset in places.items())
+        standing = self.pipeline.standing(stream, now, always=always or behind)
+        return [] if standing is None else [_Look(standing, places, now)]
 
     def _places(self, stream: Stream) -> _Places:
         """Return for each partition of a stream an offset that nothing acknowledged from now on lies before."""
@@ -275,7 +302,8 @@ class ShardWorker:
             places[place] = max(offset, self._ends.get(place, 0))
         return places
 
-    def _record(self, standing: Standing, places: _Places, now: int) -> dict[str, Any]:
+    def _record(self, look: _Look) -> dict[str, Any]:
+        standing, places, now = look
         stream, tail = standing.stream, standing.tail
         closes = tail is not None and tail.close_time
         coverage = (
@@ -297,11 +325,12 @@ class ShardWorker:
             "coverage": coverage,
         }  # fmt: skip
 
-    def _write(self, standing: Standing, places: _Places, now: int) -> None:
+    def _write(self, look: _Look) -> None:
         """Queue a stream's checkpoint, and its coverage record."""
-        around, stream = self._around, standing.stream
-        self._written[stream.market, stream.name] = places
-        record = self._record(standing, places, now)
+        around, standing, now = self._around, look.standing, look.at
+        stream = standing.stream
+        self._written[stream.market, stream.name] = look.places
+        record = self._record(look)
         key = checkpoint_key(stream.market, stream.name)
         lane = self.publisher.lane(around.names.of("control", "checkpoints"), key)
         lane.append(now // 1000, key, encode(around.schemas["checkpoint"], record))

@@ -87,6 +87,8 @@ class SettlingPublisher(KeepingPublisher):
     beyond: int = 0
     """How many records others have published to each partition."""
     discards: int = 0
+    waiting: int = 0
+    """How many wait for an acknowledgement."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def position(self, topic: str, key: bytes) -> tuple[int, int]:
@@ -106,7 +108,11 @@ class SettlingPublisher(KeepingPublisher):
             self.acknowledge()
         while self.acknowledged < goal:
             self._changed.clear()
-            await self._changed.wait()
+            self.waiting += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self.waiting -= 1
             if self.discards != discards:
                 raise DeliveryFailed("what waited for Kafka was discarded")
 

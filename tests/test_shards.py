@@ -11,7 +11,7 @@ from bridge.catalogue import TopicNames, catalogue
 from bridge.core.derive import Writer
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.cursor import Claim, Control, Found
-from bridge.errors import ConfigError, KafkaUnavailable
+from bridge.errors import ConfigError, DeliveryFailed, KafkaUnavailable
 from bridge.pipeline import Pipeline
 from bridge.schema import schemas
 from bridge.shards import Shards
@@ -263,6 +263,28 @@ async def test_after_a_loss_that_another_used_nothing_more_is_published() -> Non
     assert all(
         "stood still; shard 1 has another owner; 1 records are discarded" in str(r) for _, r in revoked
     )
+
+
+async def test_what_is_discarded_is_claimed_by_no_checkpoint() -> None:
+    """A checkpoint that waits for Kafka at that moment is not written."""
+    process = Process("spot", count=1)
+    await process.take(0)
+    process.publisher.at_once = False
+    worker = process.shards.workers[0]
+    process.publisher.lane("binance.prod.unified.trade", b"k").append(1, b"k", b"late")
+    writing = asyncio.create_task(worker.checkpoint(everything=True))
+    await until(lambda: process.publisher.waiting)
+    await process.shards.lost("stood still")
+    process.cursor.others.append((0, 1))
+    process.publisher.at_once = True
+    await process.take(0)
+    with pytest.raises(DeliveryFailed):
+        await writing
+    written = [kept.record for kept in process.publisher.kept if kept.topic == CONTROL]
+    assert {one["writerEpoch"] for one in written if "writerEpoch" in one} == {10, 20}
+    assert [one["writerEpoch"] for one in written if "writerEpoch" in one].count(10) == len(
+        worker.streams["spot"]
+    ), "those of its beginning"
 
 
 async def test_nothing_is_sent_while_it_is_not_known_whose_the_shards_are() -> None:

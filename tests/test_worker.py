@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -97,7 +96,7 @@ async def test_a_checkpoint_is_written_once_what_it_claims_is_acknowledged() -> 
     shop.out.at_once = False
     shop.come(_trade(5), _trade(6))
     writing = asyncio.create_task(shop.worker.checkpoint())
-    await asyncio.sleep(0)
+    await until(lambda: shop.out.waiting)
     shop.come(_trade(7))
     assert shop.checkpoints() == []
     shop.out.acknowledge()
@@ -178,7 +177,7 @@ async def test_a_gap_is_told_filled_once_its_events_are_acknowledged() -> None:
     url = "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=6&limit=2"
     shop.pipe.answer("spot", url, NOW + 2 * SECOND, json.dumps(rows).encode())
     writing = asyncio.create_task(shop.worker.checkpoint())
-    await asyncio.sleep(0)
+    await until(lambda: shop.out.waiting)
     assert [gap["status"] for gap in shop.records("gaps")] == ["open"]
     shop.out.acknowledge()
     await until(lambda: len(shop.records("gaps")) == 2)
@@ -264,10 +263,24 @@ async def test_a_checkpoint_of_what_was_discarded_is_never_written() -> None:
     shop.out.at_once = False
     shop.come(_trade(5))
     writing = asyncio.create_task(shop.worker.checkpoint())
-    await asyncio.sleep(0)
+    await until(lambda: shop.out.waiting)
     shop.out.discard()
     with pytest.raises(DeliveryFailed):
         await writing
     assert shop.checkpoints() == []
-    with suppress(DeliveryFailed):
-        await shop.worker.abandon()
+    await shop.worker.abandon()
+
+
+async def test_a_checkpoint_under_way_is_never_written_once_it_halts() -> None:
+    """What it claims may be discarded next."""
+    shop = Shop("trade", seconds=0.01)
+    await shop.open()
+    shop.out.at_once = False
+    shop.come(_trade(5))
+    await until(lambda: shop.out.waiting)
+    await shop.worker.halt()
+    shop.out.acknowledge()
+    shop.out.at_once = True
+    await shop.out.settle()
+    assert shop.checkpoints() == []
+    assert shop.telemetry.listeners == {}

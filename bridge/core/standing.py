@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bridge.core.coverage import Ledger, covered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from bridge.core.derive import StreamDeriver
     from bridge.core.notices import Notice
     from bridge.core.sequence import Tail
@@ -85,25 +83,24 @@ class Standings:
         if ledger.first is None:
             ledger.begin(at, at)
 
-    def changed(
-        self, now: int, carried: Mapping[StreamKey, int], also: Callable[[Stream], bool]
-    ) -> Iterable[Standing]:
-        """Yield how far streams are published that are further than when last told.
+    def of(self, stream: Stream, now: int, carried: int | None, *, always: bool) -> Standing | None:
+        """Return how far a stream is published, if that is further than when last told.
 
         Args:
+            stream: the stream.
             now: microseconds.
-            carried: until when a connection carried each stream, microseconds.
-            also: of which streams else.
+            carried: until when a connection carried it, microseconds; None where that is not known.
+            always: whether it is further or not.
         """
-        for key, kept in self._kept.items():
-            if self._advance(kept, carried.get(key)) or also(kept.deriver.stream):
-                ledger = kept.ledger
-                ledger.changed = False
-                record = None if ledger.first is None else ledger.record(now, self._epoch)
-                yield Standing(
-                    kept.deriver.stream, ledger.stream.symbol, kept.tail, kept.carried_until, ledger.stream.key,
-                    record,
-                )  # fmt: skip
+        kept = self._kept[stream.market, stream.name]
+        if not self._advance(kept, carried) and not always:
+            return None
+        ledger = kept.ledger
+        ledger.changed = False
+        record = None if ledger.first is None else ledger.record(now, self._epoch)
+        return Standing(
+            stream, ledger.stream.symbol, kept.tail, kept.carried_until, ledger.stream.key, record
+        )
 
     def _advance(self, kept: _Kept, carried: int | None) -> bool:
         """Bring a ledger up to its stream; return whether there is something to tell."""

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def _by_name(bench: Bench, at: int = NOW, **more: Any) -> dict[str, Any]:
-    return {one.stream.name: one for one in bench.pipe.standing(at, **more)}
+def _by_name(bench: Bench, *always: str) -> dict[str, Any]:
+    """Return where the streams stand that went on, and those of some channels."""
+    found = [
+        bench.pipe.standing(s, NOW, always=s.channel in always) for s in (c.stream for c in bench.chosen)
+    ]
+    return {one.stream.name: one for one in found if one is not None}
 
 
 def _micros(time: datetime) -> int:
@@ -58,7 +62,7 @@ def test_only_what_went_on_is_told_again() -> None:
     bench.pipe.receive(leg, NOW + SECOND, [_trade(6)])
     leg.alive_at = 0
     assert "btcusdt@trade" in _by_name(bench)
-    assert _by_name(bench, also=lambda stream: stream.channel == "trade").keys() == {"btcusdt@trade"}
+    assert _by_name(bench, "trade").keys() == {"btcusdt@trade"}
 
 
 def test_what_is_held_back_is_not_published_yet() -> None:
