@@ -13,6 +13,7 @@ from bridge.core.series import place_of, series_of, silent_place
 from bridge.core.spans import Span
 from bridge.core.wire import Decoder
 from bridge.errors import DecodeError
+from bridge.kafka.log_ends import settled_ends
 from bridge.kafka.reader import PartitionReader, partitions_for
 from bridge.schema import schemas
 
@@ -155,8 +156,8 @@ class CursorReader:
             TopicMismatch: a topic is missing, or has too few partitions.
             KafkaUnavailable: no broker serves us.
         """
-        async with self._reader(places, "latest") as reader:
-            ends = dict(reader.ends)
+        # What a dead owner's partitions hold beyond what consumers see yet would appear behind us.
+        ends = await settled_ends(self._settings, places)
         behind: dict[StreamKey, _Behind] = {}
         by_series: dict[Series, _Behind] = {}
         for stream in streams:
