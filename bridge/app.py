@@ -223,12 +223,16 @@ class Bridge:
         deadline = asyncio.get_running_loop().time() + budget
         if self.telemetry.publish is not None:
             self.telemetry.emit(Lifecycle(event="bridge.stopping"))
-        await self.shards.stop(budget / 2)
+        if self._failure is not None and self._failure.done() and self.shards.suspended is not None:
+            # The group has put us out: nothing may be sent any more, not even that.
+            self.telemetry.publish = None
+            await self.shards.abandon()
+            self.publisher.discard()
+        else:
+            await self.shards.stop(budget / 2)
         if self.telemetry.publish is not None:
             self.telemetry.emit(Lifecycle(event="bridge.stopped"))
             self.telemetry.publish = None
-        if self._failure is not None and self._failure.done() and self.shards.suspended is not None:
-            self.publisher.discard()  # the group has put us out: none of it may be sent any more
         left = deadline - asyncio.get_running_loop().time()
         undelivered = await self.publisher.stop(max(1.0, left))
         await self.membership.leave()

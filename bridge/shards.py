@@ -278,3 +278,9 @@ class Shards:
         self._stopping = True
         await self._end_taking()
         await asyncio.gather(*(worker.drain(seconds) for worker in self.workers.values()))
+
+    async def abandon(self) -> None:
+        """End all work at once: what came and is not published yet is dropped."""
+        self._stopping = True
+        await self._end_taking()
+        await asyncio.gather(*(worker.abandon() for worker in self.workers.values()))
