@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import secrets
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -34,10 +35,11 @@ from bridge.gap_filler import GapFiller
 from bridge.http import HttpEndpoint
 from bridge.kafka import topics as kafka_topics
 from bridge.kafka.membership import Membership
-from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
+from bridge.kafka.publisher import Hooks
 from bridge.lifecycle import LifecycleWriter
 from bridge.model import Header, Market
 from bridge.pipeline import EXCHANGE_INFO, Counts, Pipeline
+from bridge.publishers import Publishers, Transactions
 from bridge.report import Reporter
 from bridge.shards import Shards
 from bridge.telemetry import Lifecycle, Telemetry
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from bridge.core.gap_filling import StreamGaps
     from bridge.core.history import Page
     from bridge.core.instruments import Instruments
-    from bridge.kafka.publisher import TroubleKind
+    from bridge.kafka.publisher import KafkaPublisher, TroubleKind
     from bridge.worker import Pool
 
 log = logging.getLogger("bridge")
@@ -82,17 +84,15 @@ class Bridge:
         self.catalogue = catalogue()
         self.counts = Counts()
         self._full = asyncio.Event()
-        self.publisher: KafkaPublisher = create_publisher(
-            kafka_settings(settings), self._hooks(), spool=spool_settings(settings)
-        )
         self.telemetry.metrics.expect(
             (part.market, self.catalogue.parse_channel(part.market, text).channel)
             for part in settings.subscriptions
             for text in part.channels
         )
+        self.publishers = self._publishers()
         self.lifecycle = LifecycleWriter(
             schema.structure("lifecycle"), self.names.of("lifecycle"), settings.instance, settings.environment,
-            self.publisher, now_micros,
+            self.publishers.own, now_micros,
         )  # fmt: skip
         self.connection_settings = connection_settings(settings)
         self.attempts = attempt_budget(self.connection_settings)
@@ -104,7 +104,6 @@ class Bridge:
         self.tables: dict[Market, Instruments] = {}
         self.shards = self._shards()
         self.membership = self._membership()
-        self.publisher.may_send = self._may_send
         self.reporter = Reporter(self)
         self.http = HttpEndpoint(
             settings.http.host,
@@ -125,18 +124,37 @@ class Bridge:
         self._refresh = asyncio.Event()
         self._failure: asyncio.Future[None] | None = None
 
+    def _publishers(self) -> Publishers:
+        settings, transactions = self.settings, None
+        if settings.delivery == "exactly_once":
+            transactions = Transactions(
+                prefix=self.names.of(settings.name),
+                interval_ms=settings.transactions.interval_ms,
+                timeout_ms=settings.transactions.timeout_ms,
+                on_transaction=self._transaction_ended,
+            )
+        return Publishers(
+            kafka_settings(settings), self._hooks(), may_send=self._may_send, shards=settings.shards,
+            spool=spool_settings(settings), transactions=transactions,
+        )  # fmt: skip
+
     def _shards(self) -> Shards:
         settings = self.settings
+        in_transactions = settings.delivery == "exactly_once"
         around = Surroundings(
             schemas=schema.schemas(), names=self.names, catalogue=self.catalogue, telemetry=self.telemetry,
-            now=now_micros, checkpoint_seconds=settings.checkpoint_interval_seconds, in_transactions=False,
+            now=now_micros, checkpoint_seconds=settings.checkpoint_interval_seconds, in_transactions=in_transactions,
             spawn=self._spawn,
         )  # fmt: skip
         cursor = CursorReader(
-            kafka_settings(settings), self.catalogue, self.names, settings.name, read_committed=False
+            kafka_settings(settings),
+            self.catalogue,
+            self.names,
+            settings.name,
+            read_committed=in_transactions,
         )
         return Shards(
-            cursor=cursor, publisher=self.publisher, maker=self, around=around, bridge=settings.name,
+            cursor=cursor, publisher=self.publishers.own, maker=self, around=around, bridge=settings.name,
             instance=settings.instance, process=secrets.randbits(63), markets=self.markets,
             count=settings.shards,
         )  # fmt: skip
@@ -194,7 +212,7 @@ class Bridge:
     async def start(self) -> None:
         """Start everything; see :meth:`run` for what can go wrong."""
         await self.http.start()
-        await self.publisher.start()
+        await self.publishers.start()
         await self._ensure_topics()
         await self._recover()
         self.telemetry.publish = self.lifecycle
@@ -227,14 +245,14 @@ class Bridge:
             # The group has put us out: nothing may be sent any more, not even that.
             self.telemetry.publish = None
             await self.shards.abandon()
-            self.publisher.discard()
+            self.publishers.discard()
         else:
             await self.shards.stop(budget / 2)
         if self.telemetry.publish is not None:
             self.telemetry.emit(Lifecycle(event="bridge.stopped"))
             self.telemetry.publish = None
         left = deadline - asyncio.get_running_loop().time()
-        undelivered = await self.publisher.stop(max(1.0, left))
+        undelivered = await self.publishers.stop(max(1.0, left))
         await self.membership.leave()
         for task in self._tasks:
             task.cancel()
@@ -250,11 +268,11 @@ class Bridge:
 
     async def _recover(self) -> None:
         """Queue what an earlier process left in the spool."""
-        for topic, records in self.publisher.recoverable():
+        for topic, records in self.publishers.own.recoverable():
             log.warning(
                 "spool: %d records of %s wait since before the start; they are published now", records, topic
             )
-        await self.publisher.recover(lambda _: True)
+        await self.publishers.own.recover(lambda _: True)
 
     async def _ensure_topics(self) -> None:
         specs = topic_specs(self.catalogue, self.settings, self.names)
@@ -267,7 +285,7 @@ class Bridge:
                 )
             wanted = tuple(spec for spec in specs if spec.name in missing)
             await kafka_topics.apply(kafka_topics.Plan(create=wanted), cluster)
-        await self.publisher.refresh([spec.name for spec in specs])
+        await self.publishers.refresh([spec.name for spec in specs])
 
     def _fill_gaps(self, rest: RestClient) -> None:
         own = self.settings.gaps
@@ -294,12 +312,17 @@ class Bridge:
 
     # What shards are made of (:class:`bridge.shards.Maker`)
 
-    async def publisher_of(self, shard: int) -> KafkaPublisher:  # noqa: ARG002 - one serves them all
-        """Return the publisher of a shard."""
-        return self.publisher
+    async def publisher_of(self, shard: int) -> KafkaPublisher:
+        """Return the publisher of a shard, started."""
+        return await self.publishers.of(
+            shard,
+            before_commit=partial(self.shards.before_commit, shard),
+            on_ended=partial(self.shards.publisher_ended, shard),
+        )
 
-    async def dismiss(self, publisher: KafkaPublisher, timeout: float) -> None:
-        """Take back the publisher of a shard that is another's now."""
+    async def dismiss(self, shard: int) -> int:
+        """Publish nothing more by a shard's own publisher; return how many records are dropped for it."""
+        return await self.publishers.dismiss(shard)
 
     def worker(self, shard: int, epoch: int, publisher: KafkaPublisher) -> ShardWorker:
         """Return a worker without streams."""
@@ -451,10 +474,10 @@ class Bridge:
         """Close connections while Kafka cannot take more, rather than grow or drop."""
         while True:
             await self._full.wait()
-            reason = f"buffer full: {self.publisher.buffered_bytes} bytes wait for Kafka"
+            reason = f"buffer full: {self.publishers.buffered_bytes} bytes wait for Kafka"
             self.trouble["kafka", "buffer"] = reason
             await asyncio.gather(*(pool.pause(reason) for pool in self.pools()))
-            await self.publisher.wait_below(_RESUME_BELOW)
+            await self.publishers.wait_below(_RESUME_BELOW)
             self._full.clear()
             self.trouble.pop(("kafka", "buffer"), None)
             await asyncio.gather(*(pool.resume() for pool in self.pools()))
@@ -505,6 +528,11 @@ class Bridge:
 
     def _delivered(self, topic: str, records: int, size: int, queued_at: float, newest_event_ms: int) -> None:
         self.reporter.delivered(topic, records, size, queued_at, newest_event_ms)
+
+    def _transaction_ended(self, outcome: str, seconds: float) -> None:
+        metrics = self.telemetry.metrics
+        metrics.transactions_total.labels(outcome).inc()
+        metrics.transaction_seconds.observe(seconds)
 
     def _poisoned(
         self,

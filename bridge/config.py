@@ -7,6 +7,7 @@ The defaults stand here and nowhere else; the reference page and the JSON schema
 
 import socket
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
@@ -317,6 +318,16 @@ class Spool(Section):
     """The sync window: what is not acknowledged that long after it was queued is in a file, and synced to the disk."""
 
 
+class Transactions(Section):
+    """How records are committed with `delivery: exactly_once`."""
+
+    interval_ms: Annotated[Whole, Field(ge=10, le=10_000)] = 100
+    """From the begin of one transaction of a shard to that of the next; its records are seen when it is committed."""
+    timeout_ms: Annotated[Whole, Field(ge=2_000, le=900_000)] = 30_000
+    """How long Kafka lets a transaction stay open, so how long at most a dead process holds up readers that nobody \
+succeeds; at least twice `kafka.request_timeout_ms`, and no more than the brokers' `transaction.max.timeout.ms`."""
+
+
 class Http(Section):
     """The HTTP endpoint.
 
@@ -359,7 +370,8 @@ class Settings(BaseSettings):
     kafka: Kafka
     """How to reach Kafka."""
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    """`exactly_once` is the same in Kafka transactions (not supported in this version)."""
+    """`exactly_once` is the same in Kafka transactions: readers with `read_committed` see each record once, after its \
+commit. Needs the extra `librdkafka`."""
     create_topics: bool = True
     """Create missing topics at start; otherwise say exactly which are missing and stop."""
     replication_factor: config_values.Replicas = -1
@@ -408,6 +420,8 @@ class Settings(BaseSettings):
     """Logging."""
     spool: Spool = Spool()
     """A file queue for what cannot reach Kafka."""
+    transactions: Transactions = Transactions()
+    """How records are committed with `delivery: exactly_once`."""
     http: Http = Http()
     """The HTTP endpoint."""
 
@@ -443,6 +457,7 @@ class Settings(BaseSettings):
                 "the exchange closes at 86400",
             )
         yield from _spool_problems(self)
+        yield from _transaction_problems(self)
         if self.buffer_bytes < self.kafka.batch_bytes:
             yield Problem(
                 "buffer_bytes",
@@ -491,6 +506,16 @@ def _spool_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "spool.sync_ms",
             f"found {spool.sync_ms}; expected at least four times kafka.linger_ms, {4 * kafka.linger_ms}",
+        )
+
+
+def _transaction_problems(settings: Settings) -> Iterator[Problem]:
+    """A request must be able to fail, and be made again, while its transaction is open."""
+    least = 2 * settings.kafka.request_timeout_ms
+    if settings.delivery == "exactly_once" and settings.transactions.timeout_ms < least:
+        yield Problem(
+            "transactions.timeout_ms",
+            f"found {settings.transactions.timeout_ms}; expected at least twice kafka.request_timeout_ms, {least}",
         )
 
 
@@ -585,8 +610,11 @@ def _text(path: Path | None) -> str | None:
 def unsupported(settings: Settings) -> list[str]:
     """Return one sentence for each setting that this version understands but cannot carry out yet."""
     found = []
-    if settings.delivery == "exactly_once":
-        found.append(f"delivery: exactly_once is not supported {_HELD_BACK}; use at_least_once")
+    if settings.delivery == "exactly_once" and find_spec("confluent_kafka") is None:
+        found.append(
+            "delivery: exactly_once needs librdkafka, which is not installed; "
+            "pip install 'binance-kafka-bridge[librdkafka]', or use at_least_once"
+        )
     if settings.schema_registry.url is not None:
         found.append(f"schema_registry.url: a schema registry is not supported {_HELD_BACK}; set it to null")
     return found

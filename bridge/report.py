@@ -69,7 +69,7 @@ class Reporter:
                 counts.message_bytes[labels] - self._seen_bytes[labels]
             )
         self._seen, self._seen_bytes = Counter(counts.messages), Counter(counts.message_bytes)
-        metrics.buffer_bytes.set(self._bridge.publisher.buffered_bytes)
+        metrics.buffer_bytes.set(self._bridge.publishers.buffered_bytes)
         self._count_books()
         metrics.shards_owned.set(len(self._bridge.workers))
         metrics.cache_entries.set(
@@ -147,7 +147,7 @@ class Reporter:
                 {"topic": topic, "records": records, "bytes": self._bytes[topic]}
                 for topic, records in sorted(self._records.items())
             ],
-            "buffer": {"bytes": bridge.publisher.buffered_bytes, "limit": bridge.publisher.limit_bytes},
+            "buffer": {"bytes": bridge.publishers.buffered_bytes, "limit": bridge.publishers.limit_bytes},
             "gaps": {
                 "open": sum(worker.pipeline.gaps.open for worker in bridge.workers),
                 "found": counts.gaps_found,

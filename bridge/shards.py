@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from bridge import __version__
 from bridge.core.schema import encode
 from bridge.cursor import claim_key
-from bridge.errors import SinkError
+from bridge.errors import DeliveryFailed, SinkError
 from bridge.telemetry import Lifecycle
 from bridge.worker import shard_of
 
@@ -45,8 +45,8 @@ class Maker(Protocol):
     async def publisher_of(self, shard: int) -> KafkaPublisher:
         """Return the publisher of a shard, started."""
 
-    async def dismiss(self, publisher: KafkaPublisher, timeout: float) -> None:
-        """Take back the publisher of a shard that is another's now; nothing of it is to be published."""
+    async def dismiss(self, shard: int) -> int:
+        """Publish nothing more by a shard's own publisher, if it has one; return how many records are dropped."""
 
     def worker(self, shard: int, epoch: int, publisher: KafkaPublisher) -> ShardWorker:
         """Return a worker without streams."""
@@ -100,6 +100,7 @@ class Shards:
         self._markets, self._count = markets, count
         self._topic = around.names.of("control", "checkpoints")
         self._taking: asyncio.Task[None] | None = None
+        self._assigned: frozenset[int] = frozenset()
         self._stopping = False
         self.workers: dict[int, ShardWorker] = {}
         self.suspended: str | None = None
@@ -122,6 +123,7 @@ class Shards:
         """Go on with the shards that are kept, end those that are gone, and take over new ones."""
         await self._end_taking()
         self.assigned_once = True
+        self._assigned = shards
         if self.suspended is None:
             await self._let_go(shards)
             self._begin_taking(self._take_over(shards))
@@ -130,6 +132,7 @@ class Shards:
 
     async def revoking(self, shards: frozenset[int]) -> None:  # noqa: ARG002 - all of them
         """Stand still, with everything that was taken in acknowledged and its checkpoints written."""
+        self._assigned = frozenset()
         await self._end_taking()
         if self.suspended is not None:
             return  # nothing was sent since, and whose the shards are is looked up before anything is
@@ -139,9 +142,35 @@ class Shards:
     async def lost(self, reason: str) -> None:
         """Send nothing more; whether the work goes on shows when the membership is back."""
         self.suspended = reason
+        self._assigned = frozenset()
         await self._end_taking()
         for worker in self.workers.values():
             worker.go_on()
+
+    # What publishers with transactions call
+
+    def before_commit(self, shard: int) -> None:
+        """Let a shard add to the transaction that is closed now."""
+        worker = self.workers.get(shard)
+        if worker is not None:
+            worker.before_commit()
+
+    def publisher_ended(self, shard: int, reason: str) -> None:
+        """Begin anew with a shard whose publisher publishes nothing more, where the topics say that it stands."""
+        if not self._stopping:
+            log.warning("shards: %d begins anew: %s", shard, reason)
+            self.around.spawn(self._begin_anew(shard, reason), f"shard {shard} begins anew")
+
+    async def _begin_anew(self, shard: int, reason: str) -> None:
+        await self._end_taking()
+        worker = self.workers.get(shard)
+        if worker is not None:
+            await self._end(worker, reason)
+        else:
+            await self._maker.dismiss(shard)
+        await self._end_taking()  # whatever began meanwhile
+        if self._assigned:
+            self._begin_taking(self._take_over(self._assigned))
 
     # Taking over and letting go
 
@@ -169,7 +198,7 @@ class Shards:
     async def _end(self, worker: ShardWorker, reason: str) -> None:
         self.workers.pop(worker.shard, None)
         await worker.abandon()
-        await self._maker.dismiss(worker.publisher, 2.0)
+        await self._maker.dismiss(worker.shard)
         self.around.telemetry.emit(Lifecycle(event="shard.revoked", shard=worker.shard, reason=reason))
 
     async def _go_on_or_give_up(self, shards: frozenset[int]) -> None:
@@ -181,7 +210,10 @@ class Shards:
             for shard, worker in self.workers.items()
             if shard not in shards or shard not in claims or worker.epoch != claims[shard].epoch
         ]
-        if taken:
+        if taken and self.around.in_transactions:
+            for worker in taken:
+                await self._end(worker, f"{reason}; it has another owner")
+        elif taken:
             # A checkpoint under way must not claim what is discarded.
             await asyncio.gather(*(worker.halt() for worker in self.workers.values()))
             # Partitions hold records of several shards in one batch: none can be taken out by itself.
@@ -246,7 +278,13 @@ class Shards:
             found = await self._until_done(lambda: self._cursor.find(control, streams, places))
             for worker in new:
                 worker.resume(market, own[worker.shard], found)
-        await asyncio.gather(*(worker.open(market, self._maker.pool) for worker in workers))
+        await asyncio.gather(*(self._open(worker, market) for worker in workers))
+
+    async def _open(self, worker: ShardWorker, market: Market) -> None:
+        try:
+            await worker.open(market, self._maker.pool)
+        except DeliveryFailed as error:
+            self.publisher_ended(worker.shard, str(error))
 
     def _shared_out(self, market: Market, chosen: Iterable[ChosenStream]) -> Mapping[int, list[ChosenStream]]:
         """Return the streams of each shard."""

@@ -173,8 +173,9 @@ class ShardWorker:
         # Before the first message, so that whoever takes over next finds every one behind it.
         await self.checkpoint(everything=True)
         await self.publisher.settle()
-        if self._keeper is None and not self._around.in_transactions:
-            self._keeper = self._around.spawn(self._keep(), f"checkpoints of shard {self.shard}")
+        if self._keeper is None:
+            keeping = self._keep_in_transactions() if self._around.in_transactions else self._keep()
+            self._keeper = self._around.spawn(keeping, f"checkpoints of shard {self.shard}")
         self.pools[market] = pool(self, market, self._chosen[market])
         await self.pools[market].start()
 
@@ -194,7 +195,7 @@ class ShardWorker:
         await asyncio.gather(*(pool.stop(seconds / 2) for pool in self.pools.values()))
         await self._end_keeper()
         self.pipeline.drain()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, DeliveryFailed):
             async with asyncio.timeout(seconds / 2):
                 await self.checkpoint(everything=True)
         self._around.telemetry.listeners.pop(self._listener, None)
@@ -244,6 +245,12 @@ class ShardWorker:
                     await self._tell_settled()
             except DeliveryFailed:
                 return  # what waited was discarded, for the shard may have another owner: this one ends
+
+    async def _keep_in_transactions(self) -> None:
+        """Write checkpoints also while nothing else is published that would bring them about."""
+        while True:
+            await asyncio.sleep(self._around.checkpoint_seconds)
+            self.before_commit()
 
     async def checkpoint(self, *, everything: bool = False) -> None:
         """Write how far the streams are published, once that is acknowledged."""

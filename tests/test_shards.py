@@ -74,8 +74,9 @@ class Cursor:
 class Process:
     """A process: what it has of shards, and all that it says."""
 
-    def __init__(self, *markets: Market, count: int = 2) -> None:
+    def __init__(self, *markets: Market, count: int = 2, in_transactions: bool = False) -> None:
         self.publisher = SettlingPublisher()
+        self.dismissed: list[int] = []
         self.telemetry = Telemetry()
         self.told: list[Lifecycle] = []
         self.telemetry.listeners["test"] = self.told.append
@@ -85,8 +86,9 @@ class Process:
         self.wrong: str | None = None
         self.cursor = Cursor(self.publisher)
         around = Surroundings(
-            schemas(), TopicNames("prod"), catalogue(), self.telemetry, lambda: NOW, 3600.0, False, self.spawn
-        )
+            schemas(), TopicNames("prod"), catalogue(), self.telemetry, lambda: NOW, 3600.0, in_transactions,
+            self.spawn,
+        )  # fmt: skip
         self.shards = Shards(
             cursor=self.cursor, publisher=self.publisher, maker=self, around=around, bridge="bridge",  # type: ignore[arg-type]
             instance="ours", process=OURS, markets=markets, count=count,
@@ -105,10 +107,10 @@ class Process:
         assert shard >= 0
         return self.publisher
 
-    async def dismiss(self, publisher: SettlingPublisher, timeout: float) -> None:
-        """Do nothing: it is the process's own."""
-        assert publisher is self.publisher
-        assert timeout > 0
+    async def dismiss(self, shard: int) -> int:
+        """Note it."""
+        self.dismissed.append(shard)
+        return 0
 
     def worker(self, shard: int, epoch: int, publisher: SettlingPublisher) -> ShardWorker:
         """Return a worker without streams."""
@@ -352,3 +354,57 @@ async def test_a_stop_ends_everything_in_order() -> None:
     await process.shards.assigned(frozenset({0, 1, 2}))
     assert process.epochs.keys() == {0, 1}
     assert process.telemetry.listeners.keys() == {"test"}
+
+
+async def test_a_shard_whose_publisher_ended_begins_anew() -> None:
+    """It was fenced, or does not know how a commit ended: its publisher goes, the shard is claimed again, alone."""
+    process = Process("spot", in_transactions=True)
+    await process.take(0, 1)
+    kept = process.shards.workers[1]
+    process.shards.publisher_ended(0, "fenced: another took it")
+    await until(lambda: process.epochs.get(0) == 30)
+    await process.settled()
+    assert process.shards.workers[1] is kept
+    assert process.dismissed == [0]
+    assert process.events("shard.revoked") == [(0, "fenced: another took it")]
+    assert process.pools[1, "spot"].asked == ["start"]
+
+
+async def test_nothing_begins_anew_while_the_membership_is_lost() -> None:
+    """What is fenced then ends, and is taken over again when the group says whose it is."""
+    process = Process("spot", in_transactions=True)
+    await process.take(0, 1)
+    await process.shards.lost("stood still")
+    process.shards.publisher_ended(0, "fenced: another took it")
+    await until(lambda: 0 not in process.epochs)
+    await process.take(0, 1)
+    assert process.epochs == {0: 30, 1: 20}
+
+
+async def test_in_transactions_only_what_another_took_is_given_up() -> None:
+    """Each shard has a publisher of its own: what waits in the others is theirs."""
+    process = Process("spot", in_transactions=True)
+    await process.take(0, 1)
+    await process.shards.lost("stood still")
+    process.cursor.others.append((1, 2))
+    await process.take(0)
+    assert process.epochs == {0: 10}
+    assert process.dismissed == [1]
+    assert process.publisher.discards == 0
+
+
+async def test_a_publisher_that_ends_while_its_shard_is_taken_over() -> None:
+    """The shard's first checkpoint can't be stored: it begins anew."""
+    process = Process("spot", count=1, in_transactions=True)
+    settle, ended = process.publisher.settle, []
+
+    async def fails_once() -> None:
+        if process.shards.workers and not ended:
+            ended.append(True)
+            raise DeliveryFailed("nothing more is published: fenced")
+        await settle()
+
+    process.publisher.settle = fails_once  # type: ignore[method-assign]
+    await process.shards.assigned(frozenset({0}))
+    await until(lambda: process.epochs == {0: 20} and process.shards.workers[0].pools)
+    assert process.events("shard.revoked") == [(0, "nothing more is published: fenced")]

@@ -20,7 +20,7 @@ from aiokafka.structs import TopicPartition
 
 from bridge.errors import ConfigError, DeliveryFailed, KafkaUnavailable
 from bridge.kafka import client as kafka_client
-from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer, Buffered
+from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer, Buffered, Unspooled
 from bridge.kafka.partition_counts import PartitionCounts
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import Hooks
@@ -157,7 +157,7 @@ def _size(record: _Queued) -> int:
     return len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES
 
 
-class LibrdkafkaPublisher(Buffered):
+class LibrdkafkaPublisher(Buffered, Unspooled):
     """Idempotent, ``acks=all``, in order. See :class:`~bridge.kafka.publisher.KafkaPublisher`.
 
     Attributes:
@@ -219,20 +219,6 @@ class LibrdkafkaPublisher(Buffered):
         """Return the partition of ``key`` in ``topic``, and an offset that nothing acknowledged later lies before."""
         outbox = self.lane(topic, key)
         return outbox.place.partition, outbox.last_offset
-
-    @property
-    def spooled_bytes(self) -> int:
-        """0: there is no spool with librdkafka."""
-        return 0
-
-    def recoverable(self) -> list[tuple[str, int]]:
-        """Return nothing: there is no spool with librdkafka."""
-        return []
-
-    async def recover(self, keep: Callable[[str], bool]) -> list[tuple[str, int]]:
-        """Do nothing: there is no spool with librdkafka."""
-        del keep
-        return []
 
     def undelivered(self) -> list[tuple[str, int]]:
         """Return topic and number of records queued and not acknowledged, for topics that have any."""

@@ -148,6 +148,24 @@ class Buffered:
         await self._buffer.wait_below(fraction)
 
 
+class Unspooled:
+    """That part of the producer port which is about a spool, where there is none."""
+
+    @property
+    def spooled_bytes(self) -> int:
+        """0: there are no files."""
+        return 0
+
+    def recoverable(self) -> list[tuple[str, int]]:
+        """Return nothing: an earlier process left nothing."""
+        return []
+
+    async def recover(self, keep: Callable[[str], bool]) -> list[tuple[str, int]]:
+        """Do nothing: an earlier process left nothing."""
+        del keep
+        return []
+
+
 class SealedBatch:
     """Records in Kafka's own bytes, ready to be sent and sent again.
 

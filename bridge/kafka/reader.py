@@ -237,7 +237,7 @@ class PartitionReader:
             await asyncio.sleep(0)
             return
         first = await self._consumer.beginning_offsets(places)
-        self._ends = await self._consumer.end_offsets(places)
+        self._ends = await self._find_ends(places)
         self._positions = await self._starts(first)
         self._stops = {}
         if self._end == "now":
@@ -245,6 +245,25 @@ class PartitionReader:
         elif self._end != "never":
             after = await self._offsets_at(self._end + DISORDER_MS)
             self._stops = {place: min(after[place], self._ends[place]) for place in places}
+
+    async def _find_ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the ends of all records, whether or not a transaction before them is open still.
+
+        With ``read_committed`` Kafka gives the place of the first open transaction: committed records may lie behind
+        it, of whoever else writes to the partition.
+        """
+        if self._isolation == "read_uncommitted":
+            found: dict[TopicPartition, int] = await self._consumer.end_offsets(places)
+            return found
+        looking = AIOKafkaConsumer(
+            **self._settings.aiokafka_options(), client_id=self._name, enable_auto_commit=False
+        )
+        try:
+            await looking.start()
+            found = await looking.end_offsets(places)
+        finally:
+            await kafka_client.close(looking, timeout=2)
+        return found
 
     async def _starts(self, first: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         if self._start == "earliest":

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from bridge.errors import ConfigError, DeliveryFailed, KafkaUnavailable
 from bridge.kafka import client as kafka_client
-from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer, Buffered
+from bridge.kafka.outbox import MAX_RECORD_BYTES, Buffer, Buffered, Unspooled
 from bridge.kafka.partition_counts import PartitionCounts
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import Hooks
@@ -190,7 +190,7 @@ class _Carrier:
         return closed
 
 
-class TransactionalPublisher(Buffered):
+class TransactionalPublisher(Buffered, Unspooled):
     """Exactly once, in order, in transactions. See :class:`~bridge.kafka.publisher.KafkaPublisher`.
 
     Args:

@@ -409,9 +409,9 @@ CASES = [
         ("accounts[1]: main of spot is given twice",),
     ),
     Bad(
-        "exactly once",
-        top("delivery: exactly_once"),
-        ("delivery: ", "not supported in this version", "at_least_once"),
+        "transactions that end before a request may",
+        kafka("request_timeout_ms: 20000") + "delivery: exactly_once\ntransactions: {timeout_ms: 30000}\n",
+        ("transactions.timeout_ms: found 30000; expected at least twice kafka.request_timeout_ms, 40000",),
     ),
     Bad(
         "registry",

@@ -306,15 +306,14 @@ def test_plain_kafka_gets_no_mechanism(tmp_path: Path) -> None:
 def test_what_is_not_supported_yet_loads_and_is_named(tmp_path: Path) -> None:
     """Settings of later versions parse; each is named before anything runs."""
     content = SMALL | {
-        "delivery": "exactly_once",
         "schema_registry": {"url": "https://registry"},
         "accounts": [{"name": "main", "market": "spot"}],
     }
     settings = load(written(tmp_path, content), {})
     keys = {sentence.partition(":")[0] for sentence in unsupported(settings)}
-    assert keys == {"delivery", "schema_registry.url"}
+    assert keys == {"schema_registry.url"}
     assert set_aside(settings) == ["accounts: private events (main on spot) are not read in this version"]
-    with pytest.raises(ConfigError, match="delivery: exactly_once is not supported in this version"):
+    with pytest.raises(ConfigError, match="a schema registry is not supported in this version"):
         require_runnable(settings)
 
 

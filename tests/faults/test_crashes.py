@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,6 +34,7 @@ KEPT_IN = Path(__file__).parents[2] / "build" / "faults"
 
 PACE = Pace(kill_bridge=14, pause_bridge=18, freeze_bridge=30, kill_broker=28, freeze_broker=22, exchange=1)
 SETTINGS = {"shards": 4, "session_timeout_seconds": 6}
+EXACTLY_ONCE = {"delivery": "exactly_once", "transactions": {"timeout_ms": 10_000}}
 MUTANTS = {
     "no-gap-filling": {"lost"},
     "no-sequencer": {"repeated", "disordered"},
@@ -41,10 +42,11 @@ MUTANTS = {
 }
 
 
-def _trial(name: str, seed: int, variant: str, seconds: float = SECONDS) -> Trial:
+def _trial(name: str, seed: int, variant: str | None, seconds: float = SECONDS, **settings: Any) -> Trial:
     return Trial(
-        name=name, seed=seed, seconds=seconds, pace=PACE, rate=RATE, variant=variant, settings=SETTINGS
-    )
+        name=name, seed=seed, seconds=seconds, pace=PACE, rate=RATE, variant=variant,
+        settings={**SETTINGS, **settings},
+    )  # fmt: skip
 
 
 def _passed(outcome: Outcome) -> None:
@@ -73,6 +75,16 @@ def test_every_event_is_accounted_for(tmp_path: Path) -> None:
     assert total.recovered > 100
     assert {*KINDS, "drop", "skip", "ban"} - {"exchange"} <= total.faults.keys()
     assert total.takeovers
+
+
+def test_every_event_is_seen_once_with_transactions(own_kafka: OwnKafka, tmp_path: Path) -> None:
+    """With ``exactly_once`` a reader that knows of no epochs sees each event once, in order, or it is named once."""
+    trial = _trial("exactly once", SEED, None, **EXACTLY_ONCE)
+    outcome = run(trial, own_kafka(BROKERS), tmp_path)
+    outcome.figures.keep(KEPT_IN)
+    _passed(outcome)
+    assert outcome.told.late == 0
+    assert outcome.figures.takeovers
 
 
 @pytest.mark.skipif(bool(EVENTS), reason="a long run tests the bridge, not the oracle")
