@@ -421,7 +421,7 @@ commit. Needs the extra `librdkafka`."""
     spool: Spool = Spool()
     """A file queue for what cannot reach Kafka."""
     transactions: Transactions = Transactions()
-    """How records are committed with `delivery: exactly_once`."""
+    """Kafka transactions of `delivery: exactly_once`."""
     http: Http = Http()
     """The HTTP endpoint."""
 

@@ -56,6 +56,7 @@ TABLE: dict[str, frozenset[str]] = {
         "cursor": "catalogue core kafka schema",
         "worker": "binance catalogue core cursor kafka pipeline telemetry",
         "shards": "catalogue core cursor kafka telemetry worker",
+        "publishers": "kafka",
         "topics": "catalogue config kafka",
         "status_page": "status",
         # What consumers import: nothing of the running bridge.

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
+from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from bridge.errors import KafkaUnavailable, TopicMismatch
@@ -187,3 +188,20 @@ async def test_no_broker(unused_port):
     with pytest.raises(KafkaUnavailable, match=f"127.0.0.1:{unused_port}: connection refused"):
         async with PartitionReader(settings, [TopicPartition("t", 0)]):
             pass
+
+
+async def test_committed_records_behind_an_open_transaction(settings, unique):
+    """The end of a reader of committed records is that of all records, though somebody's transaction is open still."""
+    await create_topic(settings.bootstrap_servers, unique, 1)
+    other = Producer({"bootstrap.servers": settings.bootstrap_servers, "transactional.id": unique})
+    await asyncio.to_thread(other.init_transactions, 60)
+    other.begin_transaction()
+    other.produce(unique, b"from another", b"key")
+    assert await asyncio.to_thread(other.flush, 60) == 0
+    await write(settings, unique, range(3))
+    places = await partitions_for(settings, {unique: None})
+    async with PartitionReader(settings, places, end="now", read_committed=True) as reader:
+        await asyncio.to_thread(other.commit_transaction, 60)
+        async with asyncio.timeout(120):
+            found = [record.value async for _, records in reader for record in records]
+    assert found == [b"from another", b"0", b"1", b"2"]
