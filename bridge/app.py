@@ -146,13 +146,7 @@ class Bridge:
             now=now_micros, checkpoint_seconds=settings.checkpoint_interval_seconds, in_transactions=in_transactions,
             spawn=self._spawn,
         )  # fmt: skip
-        cursor = CursorReader(
-            kafka_settings(settings),
-            self.catalogue,
-            self.names,
-            settings.name,
-            read_committed=in_transactions,
-        )
+        cursor = CursorReader(kafka_settings(settings), self.catalogue, self.names, settings.name)
         return Shards(
             cursor=cursor, publisher=self.publishers.own, maker=self, around=around, bridge=settings.name,
             instance=settings.instance, process=secrets.randbits(63), markets=self.markets,

@@ -187,9 +187,7 @@ class _Recount:
         """Give each record of topics that exist, decoded; return where each partition was read to."""
         there = dict.fromkeys(name for name in topics if name in self._shapes)
         places = await partitions_for(self.settings, there) if there else []
-        reader = PartitionReader(
-            self.settings, places, start=start, end=end, name="bridge-coverage", read_committed=True
-        )
+        reader = PartitionReader(self.settings, places, start=start, end=end, name="bridge-coverage")
         async with reader:
             self.progress.total += sum(max(0, reader.ends[p] - reader.positions[p]) for p in places)
             if start == "earliest":

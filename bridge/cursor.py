@@ -101,7 +101,6 @@ class CursorReader:
         catalogue: the declarations.
         names: names of the topics.
         bridge: name that processes sharing the work have in common.
-        read_committed: leave out what was never committed.
     """
 
     def __init__(
@@ -110,12 +109,9 @@ class CursorReader:
         catalogue: Catalogue,
         names: TopicNames,
         bridge: str,
-        *,
-        read_committed: bool,
     ) -> None:
         self._settings, self._catalogue, self._bridge = settings, catalogue, bridge
         self._control, self._gaps = names.of("control", "checkpoints"), names.of("gaps")
-        self._read_committed = read_committed
         self._decode = Decoder(schemas().values()).decode
 
     async def control(self) -> Control:
@@ -189,10 +185,7 @@ class CursorReader:
         return _Behind(compiled, reading, offsets)
 
     def _reader(self, places: Iterable[TopicPartition], start: Start) -> PartitionReader:
-        return PartitionReader(
-            self._settings, places, start=start, end="now", name="bridge-cursor",
-            read_committed=self._read_committed,
-        )  # fmt: skip
+        return PartitionReader(self._settings, places, start=start, end="now", name="bridge-cursor")
 
     async def _read(
         self,

@@ -106,7 +106,8 @@ class PartitionReader:
         name: client id, as broker logs and quotas show it.
         batch_records: the most records in one round of batches.
         timeout: seconds to connect and to look up offsets.
-        read_committed: leave out records of transactions that are open or were aborted.
+
+    Records of transactions that were aborted are left out; those of one that is open are waited for.
     """
 
     def __init__(
@@ -119,12 +120,10 @@ class PartitionReader:
         name: str = "bridge-reader",
         batch_records: int = 5000,
         timeout: float = 10.0,
-        read_committed: bool = False,
     ) -> None:
         self._settings, self._places = settings, list(dict.fromkeys(places))
         self._start, self._end = start, end
         self._name, self._batch_records, self._timeout = name, batch_records, timeout
-        self._isolation = "read_committed" if read_committed else "read_uncommitted"
         self._consumer: Any = None
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
@@ -180,7 +179,7 @@ class PartitionReader:
             client_id=self._name,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            isolation_level=self._isolation,
+            isolation_level="read_committed",
             fetch_max_bytes=_FETCH_BYTES,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
         )
@@ -249,18 +248,15 @@ class PartitionReader:
     async def _find_ends(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the ends of all records, whether or not a transaction before them is open still.
 
-        With ``read_committed`` Kafka gives the place of the first open transaction: committed records may lie behind
+        A consumer of committed records is told the place of the first open transaction: committed ones may lie behind
         it, of whoever else writes to the partition.
         """
-        if self._isolation == "read_uncommitted":
-            found: dict[TopicPartition, int] = await self._consumer.end_offsets(places)
-            return found
         looking = AIOKafkaConsumer(
             **self._settings.aiokafka_options(), client_id=self._name, enable_auto_commit=False
         )
         try:
             await looking.start()
-            found = await looking.end_offsets(places)
+            found: dict[TopicPartition, int] = await looking.end_offsets(places)
         finally:
             await kafka_client.close(looking, timeout=2)
         return found

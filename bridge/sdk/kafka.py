@@ -128,7 +128,6 @@ class KafkaReading:
             end=end,
             name=_NAME,
             timeout=self._timeout,
-            read_committed=True,
         )
 
     def _stop(self, end_ms: int) -> End:

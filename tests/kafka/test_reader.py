@@ -200,7 +200,7 @@ async def test_committed_records_behind_an_open_transaction(settings, unique):
     assert await asyncio.to_thread(other.flush, 60) == 0
     await write(settings, unique, range(3))
     places = await partitions_for(settings, {unique: None})
-    async with PartitionReader(settings, places, end="now", read_committed=True) as reader:
+    async with PartitionReader(settings, places, end="now") as reader:
         await asyncio.to_thread(other.commit_transaction, 60)
         async with asyncio.timeout(120):
             found = [record.value async for _, records in reader for record in records]
