@@ -19,16 +19,20 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from bridge import __version__, schema
+from bridge.account_cursor import AccountCursor
+from bridge.account_desk import AccountDesk
 from bridge.binance.hosts import hosts_of
 from bridge.binance.legs import RedundantPools
 from bridge.binance.pool import attempt_budget
+from bridge.binance.private_streams import PrivateStreams
 from bridge.binance.rest import RestClient
 from bridge.books import Books, require_one_speed
 from bridge.catalogue import TopicNames, catalogue
-from bridge.config import kafka_settings, require_runnable, set_aside, spool_settings
+from bridge.config import kafka_settings, require_runnable, spool_settings
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
 from bridge.core.instruments import parse_exchange_info
+from bridge.core.private_settings import PrivateSettings
 from bridge.cursor import CursorReader
 from bridge.errors import ConfigError, DeliveryFailed, SourceError, TopicMismatch, UnexpectedMessage
 from bridge.gap_filler import GapFiller
@@ -44,17 +48,20 @@ from bridge.report import Reporter
 from bridge.shards import Shards
 from bridge.telemetry import Lifecycle, Telemetry
 from bridge.topics import topic_specs
-from bridge.worker import ShardWorker, Surroundings
+from bridge.worker import ShardWorker, Surroundings, shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
+    from bridge.binance.signing import AccountKey
     from bridge.catalogue import ChosenStream
     from bridge.config import Settings
+    from bridge.core.account_progress import AccountProgress
     from bridge.core.gap_filling import StreamGaps
     from bridge.core.history import Page
     from bridge.core.instruments import Instruments
     from bridge.kafka.publisher import KafkaPublisher, TroubleKind
+    from bridge.model import PrivateInbox
     from bridge.worker import Pool
 
 log = logging.getLogger("bridge")
@@ -63,6 +70,8 @@ _TICK_SECONDS = 0.05
 _REPORT_SECONDS = 1.0
 _REFRESH_PAUSE_SECONDS = 5.0
 _RESUME_BELOW = 0.5
+_DAY_MS = 86_400_000
+_HISTORY_DAYS = 8  # of an account, read at a take-over: a day more than REST is asked for at most
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -74,11 +83,16 @@ def now_micros() -> int:
 class Bridge:
     """One bridge process: everything between Binance and Kafka."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        telemetry: Telemetry | None = None,
+        keys: Callable[[], Mapping[str, AccountKey]] = dict,
+    ) -> None:
         require_runnable(settings)
-        for sentence in set_aside(settings):
-            log.warning("%s", sentence)
         self.settings = settings
+        self._load_keys, self._keys = keys, keys()
+        self._account_cursor = AccountCursor(kafka_settings(settings), TopicNames(settings.environment))
         self.telemetry = telemetry or Telemetry()
         self.names = TopicNames(settings.environment)
         self.catalogue = catalogue()
@@ -298,7 +312,9 @@ class Bridge:
     @property
     def markets(self) -> list[Market]:
         """The markets that are subscribed to, whether or not they are reached already."""
-        return list(dict.fromkeys(subscription.market for subscription in self.settings.subscriptions))
+        settings = self.settings
+        of_accounts = [account.market for account in settings.accounts]
+        return list(dict.fromkeys([part.market for part in settings.subscriptions] + of_accounts))
 
     def _may_send(self) -> bool:
         """Whether the shards are ours now: the lease holds, and after a loss nobody else has claimed them."""
@@ -327,7 +343,7 @@ class Bridge:
             names=self.names,
             publisher=publisher,
             telemetry=self.telemetry,
-            writer=Writer("live", epoch, (Header("version", __version__.encode()),)),
+            writer=self._writer(epoch),
             hold_ms=settings.sequence.hold_ms,
             state_interval_ms=settings.state_interval_ms,
             snapshot_interval_ms=settings.snapshot_interval_seconds * 1000
@@ -339,6 +355,9 @@ class Bridge:
         pipeline.on_book = self.books.happened if self.books is not None else None
         pipeline.on_gap = self._filler.found if self._filler is not None else None
         return ShardWorker(shard, epoch, pipeline, publisher, self.shards.around)
+
+    def _writer(self, epoch: int) -> Writer:
+        return Writer("live", epoch, (Header("version", __version__.encode()),))
 
     def pool(self, worker: ShardWorker, market: Market, streams: Sequence[ChosenStream]) -> Pool:
         """Return the connections of a shard's streams on a market, not opened yet."""
@@ -373,6 +392,61 @@ class Bridge:
         finally:
             self.trouble.pop(("exchange", market), None)  # also where the shards went to another meanwhile
         return self.tables[market]
+
+    async def listen(self, worker: ShardWorker, market: Market) -> None:
+        """Let a shard listen to its accounts of a market, if it has any (:class:`bridge.shards.Maker`)."""
+        accounts = [
+            account.name
+            for account in self.settings.accounts
+            if account.market == market
+            and shard_of(market, f"account {account.name}", self.settings.shards) == worker.shard
+        ]
+        if not accounts:
+            return
+        desk = AccountDesk(
+            market,
+            accounts,
+            catalogue=self.catalogue,
+            schemas=schema.schemas(),
+            names=self.names,
+            publisher=worker.publisher,
+            pipeline=worker.pipeline,
+            writer=self._writer(worker.epoch),
+            listen=partial(self._private_streams, market, accounts),
+        )
+        structures = self.catalogue.accounts.structures(market)
+        since_ms = now_micros() // 1000 - _HISTORY_DAYS * _DAY_MS
+        published = await self._account_cursor.find(market, accounts, structures, since_ms)
+        await worker.listen(market, desk, published)
+
+    def _private_streams(
+        self,
+        market: Market,
+        accounts: Sequence[str],
+        inbox: PrivateInbox,
+        progress: Mapping[str, AccountProgress],
+    ) -> PrivateStreams:
+        assert self.rest is not None
+        return PrivateStreams(
+            [(account, market) for account in accounts],
+            self._keys,
+            inbox=inbox,
+            rest=self.rest,
+            settings=self.connection_settings,
+            own=PrivateSettings(**self.settings.private.model_dump()),
+            telemetry=self.telemetry,
+            budget=self.attempts,
+            progress={(account, market): known for account, known in progress.items()},
+            pairs=partial(self._pairs, market),
+            reload=self._reload,
+        )
+
+    def _pairs(self, market: Market) -> Mapping[str, tuple[str, str]]:
+        records = (one.record for one in self.tables[market].by_id.values())
+        return {record["id"]: (record["baseId"], record["quoteId"]) for record in records}
+
+    def _reload(self, account: str) -> AccountKey:
+        return self._load_keys()[account]
 
     def choose(self, market: Market, table: Instruments) -> list[ChosenStream]:
         """Return the market's streams, each once.
@@ -422,6 +496,9 @@ class Bridge:
             for on, pool in worker.pools.items():
                 if market in (None, on):
                     yield pool
+            for on, desk in worker.desks.items():
+                if market in (None, on):
+                    yield desk
 
     def of(self, market: Market, stream: str) -> StreamGaps | None:
         """Return the open gaps of a stream (:class:`bridge.gap_filler.Gaps`)."""

@@ -381,7 +381,7 @@ commit. Needs the extra `librdkafka`."""
     subscriptions: tuple[Subscription, ...] = ()
     """What to read."""
     accounts: tuple[Account, ...] = ()
-    """Accounts whose private events to read (set aside with a warning in this version)."""
+    """Accounts whose private events to read; their keys come from `BINANCE_<ENV>_…` variables or a `.env` file."""
     private: Private = Private()
     """Private streams (with `accounts`)."""
     endpoints: Endpoints = Endpoints()
@@ -620,12 +620,6 @@ def unsupported(settings: Settings) -> list[str]:
     return found
 
 
-def set_aside(settings: Settings) -> list[str]:
-    """Return one sentence for each setting that a run goes on without, to be said loudly at its start."""
-    names = ", ".join(f"{account.name} on {account.market}" for account in settings.accounts)
-    return [f"accounts: private events ({names}) are not read {_HELD_BACK}"] if names else []
-
-
 def require_runnable(settings: Settings) -> None:
     """Refuse what ``run`` cannot carry out.
 
@@ -633,10 +627,10 @@ def require_runnable(settings: Settings) -> None:
         ConfigError: names each unsupported setting, or that nothing is subscribed to.
     """
     problems = unsupported(settings)
-    if not settings.subscriptions:
+    if not settings.subscriptions and not settings.accounts:
         problems.append(
             "subscriptions: is missing; expected at least one, such as "
-            "{market: spot, symbols: [BTCUSDT], channels: [trade]}"
+            "{market: spot, symbols: [BTCUSDT], channels: [trade]}, or accounts"
         )
     if problems:
         raise ConfigError("\n".join(problems))

@@ -529,7 +529,7 @@ class Pipeline:
                 market=leg.market, channel=channel, stream=stream or None, connection_id=leg.connection_id,
                 number=number,
             )  # fmt: skip
-            self._tell_dead_letter(letter)
+            self.dead_letter(letter)
         return None
 
     # Outlets
@@ -572,7 +572,7 @@ class Pipeline:
         stream, structures = deriver.stream, deriver.compiled.structures
         raw = self._names.raw(stream.market, stream.channel)
         topic = self._names.unified(structures[0]) if structures else raw
-        self._tell_dead_letter(notices.failure_notice(deriver, failure, topic))
+        self.dead_letter(notices.failure_notice(deriver, failure, topic))
         notice = unmade_notice(deriver, failure)
         if notice is not None:
             self._count_gap(stream)
@@ -614,7 +614,7 @@ class Pipeline:
                 key=key, at=self._latest or timestamp_ms * 1000, reason="publish", error=error, topic=topic,
                 epoch=self._writer.epoch, payload=value,
             )  # fmt: skip
-            self._tell_dead_letter(letter)
+            self.dead_letter(letter)
 
     def refused(self, value: bytes, at: int, error: str) -> None:
         """Note that Kafka will never have a record: the event that it was of, if that is ours, is missing.
@@ -641,7 +641,8 @@ class Pipeline:
                     self._count_gap(stream)
                     self.gap(deriver, [unmade(notices.restart_notice(deriver, missing, at), error)])
 
-    def _tell_dead_letter(self, notice: Notice) -> None:
+    def dead_letter(self, notice: Notice) -> None:
+        """Publish a dead letter and count it."""
         self.counts.dead_letters += 1
         labels = (notice.record["market"] or "none", notice.record["channel"] or "none")
         self._telemetry.metrics.dead_letters_total.labels(*labels).inc()

@@ -109,11 +109,19 @@ class Reporter:
         if missing:
             yield f"shards: taking over {', '.join(map(str, sorted(missing)))}"
         for market in bridge.markets:
-            if any(market not in worker.pools for worker in bridge.workers):
-                yield f"{market}: waiting for its instruments"
-            waiting = len(self._streams(market) - self._live(market))
-            if waiting:
-                yield f"{market}: {waiting} streams are not on an open connection"
+            yield from self._hindrances_on(market)
+
+    def _hindrances_on(self, market: Market) -> Iterator[str]:
+        workers = self._bridge.workers
+        if any(market not in worker.pools for worker in workers):
+            yield f"{market}: waiting for its instruments"
+        waiting = len(self._streams(market) - self._live(market))
+        if waiting:
+            yield f"{market}: {waiting} streams are not on an open connection"
+        for worker in workers:
+            desk = worker.desks.get(market)
+            for account in desk.absent() if desk is not None else ():
+                yield f"{market}: account {account} is not listened to"
 
     def _streams(self, market: Market) -> set[str]:
         return {name for worker in self._bridge.workers for name in worker.streams.get(market, ())}

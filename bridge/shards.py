@@ -60,6 +60,13 @@ class Maker(Protocol):
     def choose(self, market: Market, table: Instruments) -> list[ChosenStream]:
         """Return the streams of a market that are subscribed to, of all shards."""
 
+    async def listen(self, worker: ShardWorker, market: Market) -> None:
+        """Let a shard listen to its accounts of a market, if it has any.
+
+        Raises:
+            SinkError: Kafka does not tell where they stand.
+        """
+
 
 class Shards:
     """The shards of this process.
@@ -285,6 +292,9 @@ class Shards:
             await worker.open(market, self._maker.pool)
         except DeliveryFailed as error:
             self.publisher_ended(worker.shard, str(error))
+            return
+        if market not in worker.desks:
+            await self._until_done(lambda: self._maker.listen(worker, market))
 
     def _shared_out(self, market: Market, chosen: Iterable[ChosenStream]) -> Mapping[int, list[ChosenStream]]:
         """Return the streams of each shard."""

@@ -47,6 +47,7 @@ def _needed(catalogue: Catalogue, settings: Settings) -> Iterator[tuple[str, tup
             structures |= dict.fromkeys(made)
             kept |= {one for one in made if channel in catalogue.topics.state.get(one, ())}
     for account in settings.accounts:
+        yield "raw.api", ("raw", account.market, "api")
         yield "raw.user", ("raw", account.market, USER)
         made = catalogue.accounts.structures(account.market)
         structures |= dict.fromkeys(made)

@@ -19,6 +19,8 @@ from bridge.kafka.partitioner import partition_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
+    from bridge.account_cursor import Published
+    from bridge.account_desk import AccountDesk
     from bridge.binance.connection import ConnectionView
     from bridge.catalogue import Catalogue, ChosenStream, TopicNames
     from bridge.core.instruments import Instruments
@@ -115,6 +117,7 @@ class ShardWorker:
 
     Attributes:
         pools: its connections, by market, once they are opened.
+        desks: its accounts, by market, once it goes on with them.
         streams: names of its streams, by market, once it goes on with them.
     """
 
@@ -124,6 +127,7 @@ class ShardWorker:
         self.shard, self.epoch, self.pipeline, self.publisher = shard, epoch, pipeline, publisher
         self._around = around
         self.pools: dict[Market, Pool] = {}
+        self.desks: dict[Market, AccountDesk] = {}
         self.streams: dict[Market, set[str]] = {}
         self._chosen: dict[Market, Sequence[ChosenStream]] = {}
         self._ends: dict[TopicPartition, int] = {}
@@ -179,9 +183,15 @@ class ShardWorker:
         self.pools[market] = pool(self, market, self._chosen[market])
         await self.pools[market].start()
 
+    async def listen(self, market: Market, desk: AccountDesk, published: Iterable[Published]) -> None:
+        """Go on with the shard's accounts of a market where Kafka has them, and begin to listen."""
+        desk.go_on_from(published)
+        self.desks[market] = desk
+        await desk.start()
+
     async def quiesce(self) -> None:
         """Take nothing in until :meth:`go_on`, and have everything that was taken in acknowledged."""
-        self.pipeline.hold()
+        self._hold()
         self._due = 0
         await self.checkpoint()
         await self.publisher.settle()
@@ -189,11 +199,23 @@ class ShardWorker:
     def go_on(self) -> None:
         """Take in again what comes, and what came meanwhile."""
         self.pipeline.release()
+        for desk in self.desks.values():
+            desk.release()
+
+    def _hold(self) -> None:
+        self.pipeline.hold()
+        for desk in self.desks.values():
+            desk.hold()
+
+    def _connections(self) -> list[Pool]:
+        return [*self.pools.values(), *self.desks.values()]
 
     async def drain(self, seconds: float) -> None:
         """Close the connections, derive everything that came, and have it acknowledged as far as ``seconds`` allow."""
-        await asyncio.gather(*(pool.stop(seconds / 2) for pool in self.pools.values()))
+        await asyncio.gather(*(pool.stop(seconds / 2) for pool in self._connections()))
         await self._end_keeper()
+        for desk in self.desks.values():
+            desk.release()
         self.pipeline.drain()
         with contextlib.suppress(TimeoutError, DeliveryFailed):
             async with asyncio.timeout(seconds / 2):
@@ -202,14 +224,14 @@ class ShardWorker:
 
     async def halt(self) -> None:
         """Derive nothing more and write no checkpoint: the shard has, or may have, another owner."""
-        self.pipeline.hold()
+        self._hold()
         self._around.telemetry.listeners.pop(self._listener, None)
         await self._end_keeper()
 
     async def abandon(self, seconds: float = 5.0) -> None:
         """Halt, and close the connections."""
         await self.halt()
-        await asyncio.gather(*(pool.stop(seconds) for pool in self.pools.values()))
+        await asyncio.gather(*(pool.stop(seconds) for pool in self._connections()))
 
     async def _end_keeper(self) -> None:
         if self._keeper is not None:

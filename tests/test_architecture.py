@@ -57,6 +57,9 @@ TABLE: dict[str, frozenset[str]] = {
         "worker": "binance catalogue core cursor kafka pipeline telemetry",
         "shards": "catalogue core cursor kafka telemetry worker",
         "publishers": "kafka",
+        "account_cursor": "catalogue core kafka schema",
+        "account_desk": "binance catalogue core kafka pipeline account_cursor",
+        "account_keys": "binance config credentials",
         "topics": "catalogue config kafka",
         "status_page": "status",
         # What consumers import: nothing of the running bridge.

@@ -77,6 +77,7 @@ class Process:
     def __init__(self, *markets: Market, count: int = 2, in_transactions: bool = False) -> None:
         self.publisher = SettlingPublisher()
         self.dismissed: list[int] = []
+        self.listened: list[tuple[int, Market]] = []
         self.telemetry = Telemetry()
         self.told: list[Lifecycle] = []
         self.telemetry.listeners["test"] = self.told.append
@@ -139,6 +140,11 @@ class Process:
         if self.wrong is not None:
             raise ConfigError(self.wrong)
         return catalogue().choose(market, ["agg-trade"], "*", None, table)
+
+    async def listen(self, worker: ShardWorker, market: Market) -> None:
+        """Note it: there are no accounts."""
+        assert market in worker.pools
+        self.listened.append((worker.shard, market))
 
     # What the test looks at
 

@@ -117,6 +117,10 @@ class PrivateStreams:
         """Return what may be shown of each connection."""
         return [view for worker in self._workers for view in worker.connections()]
 
+    def absent(self) -> list[str]:
+        """Return the accounts that are on no connection at the moment."""
+        return [account for worker in self._workers for account in worker.absent()]
+
 
 def _shared(
     accounts: Iterable[tuple[str, Market]], per_connection: int

@@ -199,6 +199,10 @@ class UserWorker:
         """Return what may be shown of each connection."""
         return [connection.view() for connection in self._connections]
 
+    def absent(self) -> list[str]:
+        """Return the accounts that are on no connection at the moment."""
+        return [name for name, account in self._accounts.items() if not account.is_in]
+
     def progress(self, account: str) -> AccountProgress:
         """Return what is known of an account."""
         return self._reconcilers[account].progress

@@ -7,7 +7,7 @@ import typer
 
 from bridge.cli.options import ConfigOption, EnvironmentOption, JsonOption, settings_from
 from bridge.cli.output import print_json
-from bridge.config import Settings, require_runnable, set_aside
+from bridge.config import Settings, require_runnable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -25,15 +25,12 @@ def check(
     """Check a configuration without connecting to anything: would `run` take it?"""
     settings = settings_from(file or config, environment)
     require_runnable(settings)
-    warnings = set_aside(settings)
     if json:
-        report = {"ok": True, "environment": settings.environment, "instance": settings.instance}
-        print_json(report | {"warnings": warnings})
+        print_json({"ok": True, "environment": settings.environment, "instance": settings.instance})
     else:
-        for sentence in warnings:
-            print(f"warning: {sentence}")
-        count = len(settings.subscriptions)
-        print(f"ok: {settings.environment}, {count} subscription{'' if count == 1 else 's'}")
+        count, accounts = len(settings.subscriptions), len(settings.accounts)
+        listened = f", {accounts} account{'' if accounts == 1 else 's'}" if accounts else ""
+        print(f"ok: {settings.environment}, {count} subscription{'' if count == 1 else 's'}{listened}")
 
 
 @app.command(epilog="Example: binance-bridge config show --config bridge.yaml")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.cli import stopping
@@ -30,11 +32,12 @@ def run(*, config: ConfigOption = None, environment: EnvironmentOption = None) -
 
 
 async def _serve(settings: Settings) -> None:
+    from bridge.account_keys import account_keys
     from bridge.app import Bridge
 
     stop = asyncio.Event()
     stopping.on_stop(stop.set)
-    await Bridge(settings).run(stop)
+    await Bridge(settings, keys=partial(account_keys, settings, os.environ)).run(stop)
 
 
 def run_loop(main: Coroutine[object, object, None]) -> None:

@@ -7,7 +7,7 @@ symbol only. The wiring may fill one in from the state topics at the start.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -144,6 +144,31 @@ class AccountProgress:
         """Note a trade."""
         known = self.symbols.setdefault(symbol, SymbolProgress())
         known.trade_id = max(trade_id, known.trade_id or 0)
+
+    def published(self, structure: str, record: Mapping[str, Any]) -> None:
+        """Learn from a unified record that was published earlier.
+
+        Args:
+            structure: ``order``, ``my-trade``, ``balance``, ``position`` or ``ledger``; others teach nothing.
+            record: its fields; decimals exact, times microseconds.
+        """
+        symbol: str = record["exchangeSymbol"]
+        match structure:
+            case "order" if record["conditional"]:
+                self.algo(symbol, int(record["id"]), "NEW" if record["status"] == "open" else "FINISHED")
+            case "order":
+                self.order(symbol, int(record["id"]), is_open=record["exchangeStatus"] in _OPEN)
+            case "my-trade" if record["sequence"] is not None:
+                self.trade(symbol, record["sequence"])
+            case "balance" if record["market"] == "spot" and record["free"] is not None:
+                self.balances[symbol] = Balance(f"{record['free']:f}", f"{record['used'] or 0:f}")
+            case "position":
+                self.know((symbol,))
+            case "ledger" if record["origin"] == "backfill":
+                # What came live says nothing of rows of other kinds before it.
+                self.income_ms = max(self.income_ms, record["timestamp"] // 1000)
+            case _:
+                pass
 
     def event(self, payload: bytes) -> None:
         """Learn from a stream event; what is no event of orders or balances teaches nothing."""

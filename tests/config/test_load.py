@@ -13,7 +13,6 @@ from bridge.config import (
     kafka_settings,
     load,
     require_runnable,
-    set_aside,
     spool_settings,
     unsupported,
 )
@@ -307,12 +306,10 @@ def test_what_is_not_supported_yet_loads_and_is_named(tmp_path: Path) -> None:
     """Settings of later versions parse; each is named before anything runs."""
     content = SMALL | {
         "schema_registry": {"url": "https://registry"},
-        "accounts": [{"name": "main", "market": "spot"}],
     }
     settings = load(written(tmp_path, content), {})
     keys = {sentence.partition(":")[0] for sentence in unsupported(settings)}
     assert keys == {"schema_registry.url"}
-    assert set_aside(settings) == ["accounts: private events (main on spot) are not read in this version"]
     with pytest.raises(ConfigError, match="a schema registry is not supported in this version"):
         require_runnable(settings)
 

@@ -82,13 +82,20 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
 class Process:
     """A ``binance-bridge`` process with its output in files; with one part exchanged where a variant is named."""
 
-    def __init__(self, name: str, directory: Path, *arguments: str, variant: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        *arguments: str,
+        variant: str | None = None,
+        variables: dict[str, str] | None = None,
+    ) -> None:
         self.name = name
         self._out, self._err = directory / f"{name}.out", directory / f"{name}.err"
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self.popen = subprocess.Popen(
                 _argv(arguments, variant), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory,
-                env=_environment({}), start_new_session=True,
+                env=_environment(variables or {}), start_new_session=True,
             )  # fmt: skip
 
     @property
@@ -164,13 +171,16 @@ class BridgeProcess(Process):
         *,
         name: str = "bridge",
         variant: str | None = None,
+        variables: dict[str, str] | None = None,
     ) -> None:
         self.port = free_ports(1)[0]
         settings = {"instance": name, "http": {"port": self.port}, "replication_factor": 1, **settings}
         self.environment = settings["environment"]
         self.config = directory / f"{name}.yaml"
         self.config.write_text(yaml.safe_dump(settings))
-        super().__init__(name, directory, "run", "--config", str(self.config), variant=variant)
+        super().__init__(
+            name, directory, "run", "--config", str(self.config), variant=variant, variables=variables
+        )
 
     @property
     def url(self) -> str:
