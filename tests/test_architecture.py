@@ -54,7 +54,7 @@ TABLE: dict[str, frozenset[str]] = {
         "books": "binance core telemetry",
         "gap_filler": "binance core telemetry",
         "cursor": "catalogue core kafka schema",
-        "worker": "binance catalogue core cursor kafka pipeline telemetry",
+        "worker": "account_cursor account_desk binance catalogue core cursor kafka pipeline telemetry",
         "shards": "catalogue core cursor kafka telemetry worker",
         "publishers": "kafka",
         "account_cursor": "catalogue core kafka schema",

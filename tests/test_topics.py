@@ -34,7 +34,9 @@ def test_private_topics_exist_for_configured_accounts_only() -> None:
         "unified.account-event", "state.order", "state.balance",
     }  # fmt: skip
     assert set(_specs(("main", "spot"), ("other", "spot"))) - without == spot
-    futures = (spot - {"raw.spot.user"}) | {"raw.usdm.user", "unified.position", "state.position"}
+    futures = (spot - {"raw.spot.user"}) | {
+        "raw.usdm.api", "raw.usdm.user", "unified.position", "state.position",
+    }  # fmt: skip
     assert set(_specs(("main", "usdm"))) - without == futures
     assert not without & (spot | futures)
 
