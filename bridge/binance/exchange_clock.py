@@ -69,6 +69,12 @@ class ExchangeClock:
             return self._clock.micros()
         return self._time.now_micros(self._clock.monotonic())
 
+    def least_micros(self) -> int:
+        """Return what the exchange's time is at least; ours before the first measurement."""
+        if self._time is None:
+            return self._clock.micros()
+        return self._time.least_micros(self._clock.monotonic())
+
     async def ready(self) -> None:
         """Measure, unless that was done not long ago.
 

@@ -38,7 +38,8 @@ class SignedReply(NamedTuple):
     """An answer with status 200.
 
     Attributes:
-        asked_at: when the request left, by the exchange's clock; microseconds since the epoch.
+        asked_at: when the request left, by the exchange's clock; microseconds since the epoch. Rather too early than
+            too late: what the exchange tells later than this moment is newer than the answer.
         body: the bytes of the answer, exactly.
     """
 
@@ -105,7 +106,7 @@ class SignedRest:
 
         def prepare() -> Outgoing:
             nonlocal asked_at
-            asked_at = self.clocks[market].now_micros()
+            asked_at = self.clocks[market].least_micros()
             signed = key.signed_query({**query, **self.timing(market)})
             return _outgoing(key, f"{path}?{signed}")
 

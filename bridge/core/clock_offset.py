@@ -41,6 +41,10 @@ class ExchangeTime(NamedTuple):
         """Return the exchange's time at a moment of the monotonic clock."""
         return self.micros + int((monotonic - self.at) * 1_000_000)
 
+    def least_micros(self, monotonic: float) -> int:
+        """Return what the exchange's time is at least at a moment of the monotonic clock."""
+        return self.now_micros(monotonic) - int(self.uncertainty * 1_000_000)
+
 
 def measured(samples: list[Sample]) -> ExchangeTime:
     """Return the exchange's time from at least one sample."""

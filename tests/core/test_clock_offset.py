@@ -28,3 +28,11 @@ def test_the_estimate_is_never_further_off_than_it_says(offset, ways):
     found = measured(samples)
     truth = (now + offset) * 1e6
     assert abs(found.now_micros(now) - truth) <= found.uncertainty * 1e6 + 1_002
+
+
+def test_the_least_that_its_time_can_be() -> None:
+    """No earlier than the estimate less half of the way there and back, and it goes on by the monotonic clock."""
+    found = measured([Sample(10.0, 10.4, 1_000_000)])
+    assert found.now_micros(10.2) == 1_000_000_000
+    assert found.least_micros(10.2) == 999_800_000
+    assert found.least_micros(11.2) == 1_000_800_000
