@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bridge.local.kafka import LocalKafka
     from tests.kafka_fixture import OwnKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("faults")]
 
 SEEDS = (20261130, 7)
 RUN_SECONDS = float(os.environ.get("BRIDGE_FAULT_SECONDS", "62"))
