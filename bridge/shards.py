@@ -236,7 +236,7 @@ class Shards:
         """Claim the shards that are new, and go on with every market that is not carried yet."""
         await self._until_done(lambda: self._claim(sorted(shards - self.workers.keys())))
         workers = list(self.workers.values())
-        if all(market in worker.pools for worker in workers for market in self._markets):
+        if all(market in worker.complete for worker in workers for market in self._markets):
             return
         control = await self._control()
         carrying = [asyncio.ensure_future(self._carry(market, control, workers)) for market in self._markets]
@@ -293,8 +293,9 @@ class Shards:
         except DeliveryFailed as error:
             self.publisher_ended(worker.shard, str(error))
             return
-        if market not in worker.desks:
+        if market not in worker.complete:
             await self._until_done(lambda: self._maker.listen(worker, market))
+            worker.complete.add(market)
 
     def _shared_out(self, market: Market, chosen: Iterable[ChosenStream]) -> Mapping[int, list[ChosenStream]]:
         """Return the streams of each shard."""

@@ -118,6 +118,7 @@ class ShardWorker:
     Attributes:
         pools: its connections, by market, once they are opened.
         desks: its accounts, by market, once it goes on with them.
+        complete: the markets of which all streams and accounts are carried.
         streams: names of its streams, by market, once it goes on with them.
     """
 
@@ -128,6 +129,7 @@ class ShardWorker:
         self._around = around
         self.pools: dict[Market, Pool] = {}
         self.desks: dict[Market, AccountDesk] = {}
+        self.complete: set[Market] = set()
         self.streams: dict[Market, set[str]] = {}
         self._chosen: dict[Market, Sequence[ChosenStream]] = {}
         self._ends: dict[TopicPartition, int] = {}

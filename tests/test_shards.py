@@ -78,6 +78,8 @@ class Process:
         self.publisher = SettlingPublisher()
         self.dismissed: list[int] = []
         self.listened: list[tuple[int, Market]] = []
+        self.history = asyncio.Event()
+        self.history.set()
         self.telemetry = Telemetry()
         self.told: list[Lifecycle] = []
         self.telemetry.listeners["test"] = self.told.append
@@ -142,8 +144,9 @@ class Process:
         return catalogue().choose(market, ["agg-trade"], "*", None, table)
 
     async def listen(self, worker: ShardWorker, market: Market) -> None:
-        """Note it: there are no accounts."""
+        """Note it, once Kafka tells where the accounts stand."""
         assert market in worker.pools
+        await self.history.wait()
         self.listened.append((worker.shard, market))
 
     # What the test looks at
@@ -414,3 +417,18 @@ async def test_a_publisher_that_ends_while_its_shard_is_taken_over() -> None:
     await process.shards.assigned(frozenset({0}))
     await until(lambda: process.epochs == {0: 20} and process.shards.workers[0].pools)
     assert process.events("shard.revoked") == [(0, "nothing more is published: fenced")]
+
+
+async def test_a_rebalance_does_not_make_accounts_forgotten() -> None:
+    """It comes while their history is read: they are listened to afterwards, once, though the streams are carried."""
+    process = Process("spot")
+    process.history.clear()
+    await process.shards.assigned(frozenset({0, 1}))
+    await until(lambda: {(0, "spot"), (1, "spot")} <= process.pools.keys())
+    await process.shards.revoking(frozenset({0, 1}))
+    assert process.listened == []
+    process.history.set()
+    await process.take(0, 1)
+    assert sorted(process.listened) == [(0, "spot"), (1, "spot")]
+    await process.take(0, 1)
+    assert len(process.listened) == 2

@@ -49,6 +49,7 @@ class Scene:
     def __init__(self, directory: Path, exchange: SimulatorProcess, kafka: LocalKafka) -> None:
         self.directory, self.exchange, self.kafka = directory, exchange, kafka
         self.bridge: BridgeProcess | None = None
+        self.cutting = False
         self._number = 0
 
     def start(self, *, variables: dict[str, str] | None = None, ready: bool = True, **more: Any) -> None:
@@ -73,7 +74,9 @@ class Scene:
         self.bridge.end()
 
     def do(self, what: str, **step: Any) -> None:
-        """Take a step of a script at once; the exchange must take it."""
+        """Take a step of a script at once; the exchange must take it. While ``cutting``, right after a cut."""
+        if self.cutting:
+            self.exchange.faults({"fault": "drop-private"})
         answer = post(f"{self.exchange.control}/script", {"do": what, **step})
         assert not [one for one in answer["taken"] if "refused" in one], answer
 
@@ -194,6 +197,10 @@ def test_the_true_history_and_state_are_in_kafka(scene: Scene, delivery: str) ->
     until(lambda: _agree(scene), "what happened without a bridge is there")
     scene.happen()
     until(lambda: _agree(scene), "it goes on")
+    scene.cutting = True
+    scene.happen()
+    scene.cutting = False
+    until(lambda: _agree(scene), "what happened while every step cut the streams is there", 300)
     assert scene.bridge is not None
     scene.bridge.terminate()
     assert scene.bridge.wait(120) == 0
