@@ -85,7 +85,7 @@ class Left:
     def __init__(self, kafka: Broker, namespace: str) -> None:
         self.names = TopicNames("prod", namespace)
         self.settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
-        self.cursor = CursorReader(self.settings, catalogue(), self.names, "bridge", read_committed=False)
+        self.cursor = CursorReader(self.settings, catalogue(), self.names, "bridge")
         self.publisher = create_publisher(self.settings)
 
     async def start(self, bootstrap_servers: str) -> None:
