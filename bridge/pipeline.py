@@ -267,16 +267,8 @@ class Pipeline:
         key = (stream.market, stream.name)
         deriver = self._derivers[key]
         self._standings.resume(deriver, resumption.ledger, resumption.carried_until)
-        for missing in resumption.missing:
-            notice = notices.restart_notice(deriver, missing, at)
-            if self.gaps.told(deriver, notice) and self.on_gap is not None:
-                self.on_gap(stream)
-        for record in resumption.open:
-            notice = notices.resumed_notice(deriver, record, at)
-            if notice.record["id"] != record.gap:
-                self.gap(deriver, [notice])  # the rest of a gap, of which nobody wrote a record of its own
-            if self.gaps.resume(deriver, notice, resumption.recovered, at) and self.on_gap is not None:
-                self.on_gap(stream)
+        if self.gaps.take_over(deriver, resumption, at) and self.on_gap is not None:
+            self.on_gap(stream)
         if resumption.tail is not None:
             deriver.resume(resumption.tail)
         if resumption.carried_until is not None and deriver.known_by == "time":

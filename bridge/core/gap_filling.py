@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from bridge.core.derive import Failure, Item
 from bridge.core.history import Page, StreamHistory, asked
-from bridge.core.notices import Notice, gap_id, missing_notice
+from bridge.core.notices import Notice, gap_id, missing_notice, restart_notice, resumed_notice
 from bridge.core.varint import long_bytes
 from bridge.errors import UnexpectedMessage
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.core.derive import StreamDeriver
     from bridge.core.history import Place, Row, Rows
+    from bridge.core.resumption import Resumption
     from bridge.core.sequence import Missing
     from bridge.model import Market
 
@@ -191,6 +192,25 @@ class GapFilling:
         if gap is not None:
             gaps.alone = True
             self._end(gaps, gap, [Part(gap.first, gap.last, "unrecoverable", reason=reason)], at, None)
+
+    def take_over(self, deriver: StreamDeriver, resumption: Resumption, at: int) -> bool:
+        """Go on with what earlier owners of a stream miss; return whether any of it can be filled.
+
+        Args:
+            deriver: the stream.
+            resumption: where it goes on.
+            at: now, microseconds.
+        """
+        fillable = False
+        for missing in resumption.missing:
+            fillable |= self.told(deriver, restart_notice(deriver, missing, at))
+        for record in resumption.open:
+            notice = resumed_notice(deriver, record, at)
+            if notice.record["id"] != record.gap:
+                # The rest of a gap, of which nobody wrote a record of its own.
+                self._outlet.gap(deriver, [notice])
+            fillable |= self.resume(deriver, notice, resumption.recovered, at)
+        return fillable
 
     def resume(self, deriver: StreamDeriver, notice: Notice, recovered: Sequence[Stretch], at: int) -> bool:
         """Take over a gap that an earlier owner of the stream left open; return whether it can be filled.

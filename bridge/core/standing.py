@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge.core.coverage import Ledger, covered
+from bridge.core.resumption import Reading, Resumption
 
 if TYPE_CHECKING:
     from bridge.core.derive import StreamDeriver
@@ -101,6 +102,18 @@ class Standings:
         return Standing(
             stream, ledger.stream.symbol, kept.tail, kept.carried_until, ledger.stream.key, record
         )
+
+    def resumption(self, stream: Stream) -> Resumption:
+        """Return where the next owner of a stream goes on if this one ends here, with everything published.
+
+        It is what the next owner finds in the last checkpoint, and nothing lies behind that.
+        """
+        kept = self._kept[stream.market, stream.name]
+        standing = self.of(stream, 0, None, always=True)
+        assert standing is not None, "asked for in any case"
+        coverage = standing.coverage
+        ledger = Ledger(kept.ledger.stream) if coverage is None else Ledger.restore(coverage)
+        return Reading(ledger, standing.tail, standing.carried_until, self._epoch).finish()
 
     def _advance(self, kept: _Kept, carried: int | None) -> bool:
         """Bring a ledger up to its stream; return whether there is something to tell."""

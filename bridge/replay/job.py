@@ -24,7 +24,7 @@ from bridge.kafka.publisher import KafkaPublisher, create_publisher
 from bridge.kafka.reader import PartitionReader, partitions_for
 from bridge.kafka.topics import TopicSpec
 from bridge.model import MARKETS, Market
-from bridge.replay.merge import Merge, Order
+from bridge.replay.merge import Merge, Written
 from bridge.replay.rederive import API, RawRecord, Rederiver
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from aiokafka import TopicPartition
 
+    from bridge.core.standing import StreamKey
     from bridge.kafka.reader import End, ReadRecord, Start
     from bridge.kafka.settings import KafkaSettings
     from bridge.model import Environment
@@ -137,6 +138,7 @@ class _Job:
         self.target = TopicNames(request.environment, request.into)
         self.decoder = Decoder([schema.structure("raw")])
         self.shape = (partitions, replication_factor)
+        self.newest_epochs: dict[StreamKey, int] = {}
         self.structures = self._structures()
 
     def _structures(self) -> frozenset[str]:
@@ -201,6 +203,7 @@ class _Job:
         end: End = "now" if self.request.end_ms is None else self.request.end_ms
         merge: Merge[TopicPartition, tuple[int, RawRecord | None]] = Merge()
         derived: dict[TopicPartition, int] = {}
+        held: set[TopicPartition] = set()
         since_save = 0
         async with PartitionReader(
             self.settings, places, start=start, end=end, name="bridge-replay"
@@ -210,34 +213,52 @@ class _Job:
                 merge.push(place, self._ordered(records))
                 if merge.waiting(place) > _MOST_WAITING:
                     reader.hold(place)
-                since_save += self._derive(merge, reader.unfinished, rederiver, done, derived, progress)
-                for held in places:
-                    if merge.waiting(held) <= _MOST_WAITING // 2:
-                        reader.release(held)
+                    held.add(place)
+                since_save += self._derive(merge, reader.unfinished, held, rederiver, done, derived, progress)
+                for one in [one for one in held if merge.waiting(one) <= _MOST_WAITING // 2]:
+                    reader.release(one)
+                    held.discard(one)
                 on_progress(progress)
                 if publisher.buffered_bytes > _PAUSE_ABOVE * publisher.limit_bytes:
                     await publisher.wait_below(_PAUSE_ABOVE / 2)
                 if since_save >= SAVE_EVERY_RECORDS:
                     since_save = 0
-                    await self._save(publisher, saved, derived)
-            self._derive(merge, (), rederiver, done, derived, progress)
-            rederiver.muted = bool(done) and all(done.get(p, 0) >= end for p, end in derived.items())
+                    await self._save(publisher, saved, _behind(merge, derived))
+            self._derive(merge, (), (), rederiver, done, derived, progress)
+            rederiver.output.muted = bool(done) and all(done.get(p, 0) >= end for p, end in derived.items())
             rederiver.drain()
-            progress.records = rederiver.records
+            progress.records = rederiver.output.records
             await self._save(publisher, saved, derived)
         on_progress(progress)
 
-    def _ordered(self, records: list[ReadRecord]) -> Iterator[tuple[Order, tuple[int, RawRecord | None]]]:
-        """Yield records with what orders them: as the bridge received them."""
+    def _ordered(self, records: list[ReadRecord]) -> Iterator[Written[tuple[int, RawRecord | None]]]:
+        """Yield records with what orders them: as the bridges received them."""
         for record in records:
             raw = self._raw(record.value)
-            order = (0,) if raw is None else (raw.received_at, raw.connection_id, raw.number)
-            yield order, (record.offset, raw)
+            if raw is None:
+                yield Written(0, (0,), (record.offset, None))
+                continue
+            order = (raw.received_at, raw.connection_id, raw.number)
+            yield Written(raw.epoch, order, (record.offset, None if self._is_late(raw) else raw))
+
+    def _is_late(self, raw: RawRecord) -> bool:
+        """Whether a stream had a later owner already when this came: then readers drop it.
+
+        It shows in the order of the partition alone: by its receipt such a record is the older one.
+        """
+        if raw.channel == API:
+            return False
+        key = (raw.market, raw.stream)
+        newest = self.newest_epochs.get(key, 0)
+        if raw.epoch > newest:
+            self.newest_epochs[key] = raw.epoch
+        return raw.epoch < newest
 
     def _derive(
         self,
         merge: Merge[TopicPartition, tuple[int, RawRecord | None]],
         unfinished: Collection[TopicPartition],
+        held: Collection[TopicPartition],
         rederiver: Rederiver,
         done: dict[TopicPartition, int],
         derived: dict[TopicPartition, int],
@@ -245,14 +266,14 @@ class _Job:
     ) -> int:
         """Derive what is due; return how many raw records that was."""
         before, symbols = progress.read, self._raw_symbols
-        for place, (offset, raw) in merge.due(unfinished):
+        for place, (offset, raw) in merge.due(unfinished, held):
             progress.read += 1
-            derived[place] = offset + 1
-            rederiver.muted = offset < done.get(place, 0)
-            progress.resumed += rederiver.muted
+            derived[place] = max(derived.get(place, 0), offset + 1)
+            rederiver.output.muted = muted = offset < done.get(place, 0)
+            progress.resumed += muted
             if raw is not None and (symbols is None or raw.symbol is None or raw.symbol in symbols):
                 rederiver.take(raw)
-        progress.records = rederiver.records
+        progress.records = rederiver.output.records
         return progress.read - before
 
     def _raw(self, value: bytes | None) -> RawRecord | None:
@@ -361,3 +382,13 @@ class _Job:
     @staticmethod
     def _micros(time_ms: int | None, default: int) -> int:
         return default if time_ms is None else time_ms * 1000
+
+
+def _behind(
+    merge: Merge[TopicPartition, tuple[int, RawRecord | None]], derived: dict[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Return for each partition the offset before which everything is derived: writers take turns behind it."""
+    return {
+        place: min((offset for offset, _ in merge.oldest(place)), default=end)
+        for place, end in derived.items()
+    }

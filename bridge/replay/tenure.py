@@ -1,0 +1,199 @@
+"""The time of one owner: what is derived of the raw records that carry one ``writerEpoch``.
+
+It has what that owner's pipeline had (:mod:`bridge.pipeline`): sequencers, books, open gaps and ledgers of its own.
+What passes from one owner to the next is a :class:`~bridge.core.resumption.Resumption`, as live.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from bridge.core import notices
+from bridge.core.book_sync import book_of
+from bridge.core.compile import UNDECODABLE
+from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
+from bridge.core.gap_filling import GapFilling
+from bridge.core.standing import Standings
+from bridge.core.unmade import unmade_notice
+from bridge.core.varint import long_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bridge.catalogue import Catalogue, ChosenStream
+    from bridge.core.book_sync import Happening
+    from bridge.core.instruments import Instruments
+    from bridge.core.resumption import Resumption
+    from bridge.core.schema import Schema
+    from bridge.core.sequence import Missing
+    from bridge.core.standing import StreamKey
+    from bridge.model import Header, Lane, Market
+    from bridge.replay.output import Output
+
+API = "api"
+"""Channel of the raw records of answers."""
+
+
+class RawRecord(NamedTuple):
+    """What replay needs of a raw record."""
+
+    market: Market
+    channel: str
+    stream: str
+    symbol: str | None
+    connection_id: int
+    number: int
+    received_at: int
+    epoch: int
+    payload: bytes
+
+
+class Deriving(NamedTuple):
+    """What all tenures of a replay have in common.
+
+    Attributes:
+        catalogue: the declarations.
+        schemas: the schemas.
+        headers: Kafka headers of unified records.
+        hold: microseconds that an early message is held for.
+        snapshot_interval: microseconds between two publications of a book.
+        output: where everything goes.
+    """
+
+    catalogue: Catalogue
+    schemas: Mapping[str, Schema]
+    headers: tuple[Header, ...]
+    hold: int
+    snapshot_interval: int
+    output: Output
+
+
+class Tenure:
+    """Derives what one owner received, in order.
+
+    Args:
+        epoch: its ``writerEpoch``.
+        deriving: what tenures have in common.
+    """
+
+    def __init__(self, epoch: int, deriving: Deriving) -> None:
+        self.epoch = epoch
+        self._deriving, self._output = deriving, deriving.output
+        self._writer = Writer("replay", epoch, deriving.headers)
+        self._derivers: dict[StreamKey, StreamDeriver] = {}
+        self._waiting = Waiting()
+        self._gaps = GapFilling(self)
+        self._standings = Standings(epoch)
+
+    # Streams
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no stream (any more)."""
+        return not self._derivers
+
+    def begin(self, chosen: ChosenStream, table: Instruments) -> StreamDeriver:
+        """Take a stream whose first message this owner had."""
+        deriving, stream = self._deriving, chosen.stream
+        compiled = deriving.catalogue.channel(stream.market, stream.channel)
+        deriver = self._derivers[stream.market, stream.name] = StreamDeriver(
+            stream, compiled, deriving.catalogue.constants(compiled, chosen.choice), deriving.schemas, self,
+            self._writer, table, deriving.hold, book_of(stream, deriving.snapshot_interval),
+            deriving.catalogue.history(chosen),
+        )  # fmt: skip
+        self._standings.add(deriver)
+        return deriver
+
+    def resume(
+        self, chosen: ChosenStream, table: Instruments, resumption: Resumption, at: int
+    ) -> StreamDeriver:
+        """Take a stream over from an earlier owner, ``at`` microseconds (:meth:`bridge.pipeline.Pipeline.resume`)."""
+        deriver = self.begin(chosen, table)
+        self._standings.resume(deriver, resumption.ledger, resumption.carried_until)
+        self._gaps.take_over(deriver, resumption, at)
+        if resumption.tail is not None:
+            deriver.resume(resumption.tail)
+        return deriver
+
+    def leave(self, key: StreamKey) -> Resumption:
+        """Let go of a stream for a later owner: what was held is derived first, as at a stop."""
+        self.drain()
+        return self._standings.resumption(self._derivers.pop(key).stream)
+
+    # Records, in the order in which the owner received them
+
+    def message(self, key: StreamKey, raw: RawRecord, table: Instruments) -> None:
+        """Derive what a message of a stream makes due."""
+        deriver = self._current(key, table)
+        number = long_bytes(raw.number)
+        item = Item(
+            None, raw.payload, raw.received_at, None, raw.connection_id, raw.number,
+            number + long_bytes(raw.received_at),
+        )  # fmt: skip
+        try:
+            item.message = deriver.decode(raw.payload).data
+            item.event_ms = event_milliseconds(deriver.event_time(item.message))
+        except UNDECODABLE as error:
+            self.failed(deriver, Failure("parse", str(error), item))
+            return
+        deriver.take(item)
+        self._waiting.note(deriver)
+
+    def has_gaps(self, key: StreamKey) -> bool:
+        """Whether a stream has gaps that an answer of its history may fill."""
+        gaps = self._gaps.of(*key)
+        return gaps is not None and bool(gaps.gaps)
+
+    def history(self, key: StreamKey, raw: RawRecord, table: Instruments) -> None:
+        """Give a stream's gaps an answer of its history."""
+        self._current(key, table)
+        self._gaps.answer(raw.market, raw.stream, raw.received_at, raw.number, raw.payload)
+
+    def depth(self, key: StreamKey, raw: RawRecord, limit: int, table: Instruments) -> None:
+        """Give a stream's book an answer to a request for ``limit`` levels."""
+        self._current(key, table).depth_answer(raw.payload, limit, raw.received_at)
+
+    def expire(self, now: int) -> None:
+        """Derive what has been held for too long at ``now`` (microseconds)."""
+        if self._waiting.deadline is not None:
+            self._waiting.expire(now)
+
+    def drain(self) -> None:
+        """Derive what is still held."""
+        self._waiting.expire(1 << 62)
+
+    def _current(self, key: StreamKey, table: Instruments) -> StreamDeriver:
+        """Return a stream's deriver, knowing the instruments that the owner knew."""
+        deriver = self._derivers[key]
+        if deriver.instruments is not table:
+            deriver.use(table)
+        return deriver
+
+    # Outlets
+
+    def lane(self, structure: str, key: bytes, channel: str) -> Lane:  # noqa: ARG002 - for other outlets
+        """Return the lane of a key into the topic of a structure (:class:`bridge.core.derive.Outlets`)."""
+        return self._output.lane(structure, key)
+
+    def missing(self, deriver: StreamDeriver, missing: Missing, item: Item) -> None:
+        """Record a gap (:class:`bridge.core.derive.Outlets`)."""
+        self._gaps.found(deriver, missing, item)
+
+    def gap(self, deriver: StreamDeriver, told: Sequence[notices.Notice]) -> None:
+        """Record gaps (:class:`bridge.core.gap_filling.GapOutlet`)."""
+        for notice in told:
+            self._standings.note(deriver, notice)
+            self._output.send("gaps", notice)
+
+    def failed(self, deriver: StreamDeriver, failure: Failure) -> None:
+        """Record a dead letter, and that its event is missing (:class:`bridge.core.derive.Outlets`)."""
+        structures = deriver.compiled.structures
+        if structures:
+            topic = self._output.topic(structures[0])
+            self._output.send("dead-letter", notices.failure_notice(deriver, failure, topic))
+        notice = unmade_notice(deriver, failure)
+        if notice is not None:
+            self.gap(deriver, [notice])
+
+    def book(self, deriver: StreamDeriver, happening: Happening) -> None:
+        """Do nothing: here nobody is asked, and nothing is live (:class:`bridge.core.derive.Outlets`)."""
