@@ -188,9 +188,8 @@ class Pipeline:
 
     def use(self, market: Market, table: Instruments) -> None:
         """Use a table of instruments from the next message on, where it is another than before."""
-        before = self.instruments.get(market)
+        before, self.instruments[market] = self.instruments.get(market), table
         if before is None or before.by_id != table.by_id:
-            self.instruments[market] = table
             for (on, _), deriver in self._derivers.items():
                 if on == market:
                     deriver.use(table)

@@ -544,6 +544,17 @@ def test_refresh_publishes_what_changed_and_is_used_at_once() -> None:
     assert [r["symbol"] for r in bench.records("unified", "ticker")] == ["NEW/USDT"]
 
 
+def test_a_limit_that_changed_is_published_once() -> None:
+    """Limits matter to no record of a stream, so nothing else is made anew; yet the next refresh knows them."""
+    bench = Bench("spot", ["trade"])
+    answer = bench.exchange_info()
+    lot_size = next(f for f in answer["symbols"][0]["filters"] if f["filterType"] == "LOT_SIZE")
+    lot_size["minQty"] = "0.12300000"
+    bench.info(answer, NOW + SECOND)
+    bench.info(answer, NOW + 2 * SECOND)
+    assert [r["id"] for r in bench.records("unified", "market")] == [answer["symbols"][0]["symbol"]]
+
+
 def test_refused_exchange_info_changes_nothing() -> None:
     """An error answer leaves the table as it was."""
     bench = Bench("spot", ["trade"])
