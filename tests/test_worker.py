@@ -188,6 +188,21 @@ async def test_a_gap_is_told_filled_once_its_events_are_acknowledged() -> None:
     assert shop.records("coverage")[-1]["published"] == 4
 
 
+async def test_a_stop_waits_for_no_answer() -> None:
+    """What was held is derived; an answer that comes then is not taken in, for a replay could not tell when it did."""
+    shop = Shop("trade")
+    await shop.open()
+    shop.come(_trade(5))
+    shop.come(_trade(7))
+    await shop.worker.drain(60)
+    row = {"id": 6, "price": "1", "qty": "1", "quoteQty": "1", "time": NOW // 1000, "isBuyerMaker": True}
+    endpoint = "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=6&limit=1"
+    shop.pipe.answer("spot", endpoint, shop.now, json.dumps([row]).encode())
+    assert [r["sequence"] for r in shop.records("unified", "trade")] == [5, 7]
+    assert [r["status"] for r in shop.records("gaps")] == ["open"]
+    assert shop.records("raw", "spot", "api") == []
+
+
 async def test_a_stop_loses_no_gap_record_and_no_checkpoint() -> None:
     """Also where it comes while a checkpoint waits for Kafka."""
     shop = Shop("trade", seconds=0.02)
