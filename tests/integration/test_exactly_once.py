@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fleet"]
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 TRANSACTIONS = {
     "delivery": "exactly_once",

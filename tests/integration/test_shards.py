@@ -185,6 +185,7 @@ def test_what_a_killed_bridge_missed_is_backfilled(fleet: Fleet, tmp_path: Path)
     assert found.told.recovered > 50
 
 
+@pytest.mark.faults
 def test_the_others_take_over_what_a_killed_bridge_had(fleet: Fleet, tmp_path: Path) -> None:
     """Two bridges share the shards; when one is killed the other has all of them, and nothing is missing in the end."""
     first = fleet.start("first")
@@ -201,6 +202,7 @@ def test_the_others_take_over_what_a_killed_bridge_had(fleet: Fleet, tmp_path: P
     whole(fleet.finish(tmp_path / "truth.jsonl"))
 
 
+@pytest.mark.faults
 def test_a_frozen_bridge_that_wakes_publishes_nothing_more(fleet: Fleet, tmp_path: Path) -> None:
     """After SIGSTOP for longer than a session the other owns all; what wakes says that it lost them, then shares."""
     frozen, other = fleet.start("frozen"), fleet.start("other")

@@ -64,6 +64,7 @@ async def test_a_partition_that_is_not_there_is_told(kafka: Broker, unique: str)
         await settled_ends(settings, [TopicPartition(unique, 0)], timeout=0.5)
 
 
+@pytest.mark.faults
 async def test_what_followers_do_not_have_yet_is_waited_for(own_kafka: OwnKafka, unique: str) -> None:
     """A consumer does not see it, but may soon: there is no end before that is decided."""
     kafka = own_kafka(3)
