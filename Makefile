@@ -35,10 +35,9 @@ demo: $(VENV)/.stamp-run
 test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m "not faults" $(PYTEST_ARGS)
 
-# Two at a time, for most of them wait; those with whole bridges one after the other (their xdist_group).
 test-faults: $(VENV)/.stamp-test
 	rm -rf build/faults
-	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
 	@cat build/faults/*.md 2> /dev/null || true
 
 soak: $(VENV)/.stamp-test

@@ -623,8 +623,7 @@ class Bridge:
 
     def _kafka_trouble(self, kind: TroubleKind, topic: str, text: str) -> None:
         if kind == "recovered":
-            for key in [key for key in self.trouble if key[0] == "kafka" and (not topic or key[1] == topic)]:
-                del self.trouble[key]
+            self.trouble.pop(("kafka", topic), None)
         else:
             self.trouble["kafka", topic] = text
         # Topics just made have no leader for a moment: every start would warn of it.

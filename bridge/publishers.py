@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
@@ -13,6 +14,7 @@ from bridge.kafka.publisher import Hooks, KafkaPublisher, create_publisher
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bridge.kafka.publisher import TroubleKind
     from bridge.kafka.settings import KafkaSettings, SpoolSettings
     from bridge.kafka.transactional_publisher import TransactionalPublisher
 
@@ -67,11 +69,13 @@ class Publishers:
         transactions: Transactions | None = None,
     ) -> None:
         self._transactions, self._hooks, self._may_send = transactions, hooks, may_send
+        self._troubled: dict[str, set[int | None]] = {}
         self.limit_bytes = settings.buffer_bytes
         if transactions is not None:
             settings = replace(settings, buffer_bytes=settings.buffer_bytes // (shards + 1))
         self._settings = settings
-        self.own: KafkaPublisher = create_publisher(settings, hooks, spool=spool)
+        own_hooks = replace(hooks, on_trouble=partial(self._tell, None))
+        self.own: KafkaPublisher = create_publisher(settings, own_hooks, spool=spool)
         self.own.may_send = may_send
         self._topics: Sequence[str] = ()
         self._of_shards: dict[int, TransactionalPublisher] = {}
@@ -151,7 +155,10 @@ class Publishers:
         publisher = TransactionalPublisher(
             self._settings,
             TransactionHooks(
-                **{one.name: getattr(self._hooks, one.name) for one in fields(Hooks)},
+                **{
+                    **{one.name: getattr(self._hooks, one.name) for one in fields(Hooks)},
+                    "on_trouble": partial(self._tell, shard),
+                },
                 before_commit=closing,
                 on_transaction=lambda outcome, _, __, seconds: transactions.on_transaction(outcome, seconds),
                 on_fenced=ended,
@@ -171,7 +178,22 @@ class Publishers:
             return 0
         dropped = sum(records for _, records in publisher.discard())
         await publisher.stop(_DISMISS_SECONDS)
+        self._tell(shard, "recovered", "", "its publisher is gone")
         return dropped
+
+    def _tell(self, shard: int | None, kind: TroubleKind, topic: str, text: str) -> None:
+        """Pass a trouble on. What several publishers have is over with the last of them, or when that is gone."""
+        if kind != "recovered":
+            self._troubled.setdefault(topic, set()).add(shard)
+            self._hooks.on_trouble(kind, topic, text)
+            return
+        for one in [topic] if topic else list(self._troubled):
+            having = self._troubled.get(one)
+            if having is not None and shard in having:
+                having.discard(shard)
+                if not having:
+                    del self._troubled[one]
+                    self._hooks.on_trouble("recovered", one, text)
 
     def discard(self) -> None:
         """Drop everything queued, of all publishers."""

@@ -107,6 +107,7 @@ class Shards:
         self._markets, self._count = markets, count
         self._topic = around.names.of("control", "checkpoints")
         self._taking: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()
         self._assigned: frozenset[int] = frozenset()
         self._stopping = False
         self.workers: dict[int, ShardWorker] = {}
@@ -203,9 +204,16 @@ class Shards:
         await asyncio.gather(*(self._end(worker, "assigned to another process") for worker in gone))
 
     async def _end(self, worker: ShardWorker, reason: str) -> None:
+        """End a shard's work. Where the caller is cut off it goes on: half an end would tell nobody."""
         self.workers.pop(worker.shard, None)
+        ending = self.around.spawn(self._ending(worker, reason), f"the end of shard {worker.shard}")
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        await asyncio.shield(ending)
+
+    async def _ending(self, worker: ShardWorker, reason: str) -> None:
+        await self._maker.dismiss(worker.shard)  # before anything else waits: the next owner may be ourselves
         await worker.abandon()
-        await self._maker.dismiss(worker.shard)
         self.around.telemetry.emit(Lifecycle(event="shard.revoked", shard=worker.shard, reason=reason))
 
     async def _go_on_or_give_up(self, shards: frozenset[int]) -> None:
@@ -326,10 +334,10 @@ class Shards:
         """End all work in order: nothing more comes in, and everything that came is derived and queued."""
         self._stopping = True
         await self._end_taking()
-        await asyncio.gather(*(worker.drain(seconds) for worker in self.workers.values()))
+        await asyncio.gather(*(worker.drain(seconds) for worker in self.workers.values()), *self._endings)
 
     async def abandon(self) -> None:
         """End all work at once: what came and is not published yet is dropped."""
         self._stopping = True
         await self._end_taking()
-        await asyncio.gather(*(worker.abandon() for worker in self.workers.values()))
+        await asyncio.gather(*(worker.abandon() for worker in self.workers.values()), *self._endings)

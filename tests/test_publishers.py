@@ -104,3 +104,20 @@ async def test_the_shard_is_told_that_another_process_took_it(kafka, unique):
     assert await ours.stop(60) == []
     await theirs.stop(60)
     assert [record.value for record in await read_all(kafka.bootstrap_servers, unique)] == [b"again"]
+
+
+def test_a_trouble_is_over_with_the_last_publisher_that_has_it():
+    """Each tells its own; what one is told of twice, and what a publisher takes with it, stays nobody's."""
+    told: list[tuple[str, str]] = []
+    hooks = Hooks(on_trouble=lambda kind, topic, _: told.append((kind, topic)))
+    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    all_ = Publishers(settings, hooks, may_send=lambda: True, shards=2)
+    all_._tell(0, "unavailable", "", "a transaction takes long")
+    all_._tell(1, "unavailable", "", "a transaction takes long")
+    all_._tell(1, "no-leader", "trades", "partition 0")
+    all_._tell(0, "recovered", "", "over")
+    assert [kind for kind, _ in told] == ["unavailable", "unavailable", "no-leader"]
+    all_._tell(1, "recovered", "", "its publisher is gone")
+    assert told[3:] == [("recovered", ""), ("recovered", "trades")]
+    all_._tell(None, "recovered", "", "nothing was")
+    assert len(told) == 5

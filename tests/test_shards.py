@@ -432,3 +432,28 @@ async def test_a_rebalance_does_not_make_accounts_forgotten() -> None:
     assert sorted(process.listened) == [(0, "spot"), (1, "spot")]
     await process.take(0, 1)
     assert len(process.listened) == 2
+
+
+async def test_an_end_is_told_though_the_next_rebalance_comes_in_its_midst() -> None:
+    """A connection that takes long to close does not make the revocation forgotten."""
+    process = Process("spot")
+    await process.take(0, 1)
+    closing = asyncio.Event()
+    pool = process.pools[0, "spot"]
+    stop = pool.stop
+
+    async def slow(timeout: float) -> None:
+        await closing.wait()
+        await stop(timeout)
+
+    pool.stop = slow  # type: ignore[method-assign]
+    await process.shards.lost("stood still")
+    process.cursor.others.append((0, 2))
+    await process.shards.assigned(frozenset({0, 1}))
+    await until(lambda: 0 not in process.shards.workers)
+    await process.shards.revoking(frozenset({0, 1}))
+    taking = asyncio.create_task(process.take(0, 1))
+    closing.set()
+    await taking
+    await until(lambda: sorted(shard or 0 for shard, _ in process.events("shard.revoked")) == [0, 1])
+    assert pool.asked[-1] == "stop"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.kafka_fixture import OwnKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 SEED = 20261201
 RUN_SECONDS = 30.0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.faults.trial import Outcome
     from tests.kafka_fixture import OwnKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 SEED = int(os.environ.get("BRIDGE_FAULT_SEED", "20261123"))
 SECONDS = float(os.environ.get("BRIDGE_FAULT_ROUND_SECONDS", "60"))

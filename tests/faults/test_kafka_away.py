@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bridge.local.kafka import LocalKafka
     from tests.kafka_fixture import OwnKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 BUFFER_BYTES = 1 << 20
 MEMORY_SLACK = 96 << 20

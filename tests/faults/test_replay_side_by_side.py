@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.integration.processes import SimulatorProcess
     from tests.kafka_fixture import OwnKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 SHARDS = 4
 SEAM_MICROS = 2_000_000

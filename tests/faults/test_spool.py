@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.kafka_fixture import OwnKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 RATE = 2_000
 SYNC_MS = 500

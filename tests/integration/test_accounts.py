@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.integration.processes import SimulatorProcess
     from tests.kafka_fixture import OwnKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.kafka
 
 KEY, SECRET = "PlantedAccountKey" + "K" * 47, "PlantedAccountSecret" + "S" * 44
 WRONG = "PlantedWrongSecret" + "W" * 46

@@ -14,7 +14,7 @@ from tests.integration.test_replay import assert_the_same, by_key
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.xdist_group("replay owners")]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
 SHARDS = 2
 RUN_SECONDS = 6.0
