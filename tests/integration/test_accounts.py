@@ -251,11 +251,9 @@ def test_nothing_secret_shows_anywhere(scene: Scene) -> None:
 
 FAULTS = (
     {"fault": "expire-keys"},
-    {"fault": "terminate-user-streams"},
     {"fault": "revoke-key", "seconds": 2},
     {"fault": "withdraw-permission", "seconds": 2},
     {"fault": "clock-skew", "seconds": 2},
-    {"fault": "ban", "status": 429, "seconds": 2},
     {"fault": "refuse-connections", "seconds": 2},
 )
 _PATHS = ("/metrics", "/healthz", "/readyz", "/status", "/connections", "/")
