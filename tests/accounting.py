@@ -18,8 +18,9 @@ What is promised, stream by stream:
 
 Where processes were killed or frozen (``crashed`` names them), the promises on ids, candles and gaps stay as they are,
 for what a reader sees who drops records of a lower ``writerEpoch`` than an earlier one of the same stream. What such a
-process had received and not delivered may be missing from raw; on its connections that nobody told the end of, and on
-those that were closed as a shard went to another owner, raw is not asked to be whole.
+process had received and not delivered may be missing from raw; on its connections that nobody told the end of raw is
+not asked to be whole. Nor is it, with or without a crash, on those that were closed as a shard went to another owner:
+what comes in the pause of a rebalance is the next owner's to find.
 """
 
 from __future__ import annotations
@@ -342,8 +343,6 @@ class _Oracle:
         Nobody told their end, as their process crashed; or they were closed as a shard went to another owner, or just
         before the crash: that it was told does not mean that all before it had reached its own partition.
         """
-        if not self.crashed:
-            return
         owners: dict[int, str] = {}
         ends: dict[int, int] = {}
         let_go: dict[str, list[int]] = defaultdict(list)
@@ -361,7 +360,7 @@ class _Oracle:
             owner, end = owners.get(connection), ends.get(connection)
             if end is None:
                 # The first words of a connection may have been lost with its process, too.
-                if owner is None or owner in self.crashed:
+                if self.crashed and (owner is None or owner in self.crashed):
                     self.broken.add(connection)
             elif any(0 <= at - end <= _LET_GO_MICROS for at in let_go[owner or ""]):
                 self.broken.add(connection)
