@@ -10,10 +10,10 @@ from bridge.kafka.reader import PartitionReader, partitions_for
 from bridge.schema import schemas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from bridge.catalogue import TopicNames
-    from bridge.kafka.reader import Start
+    from bridge.kafka.reader import ReadRecord, Start
     from bridge.kafka.settings import KafkaSettings
     from bridge.model import Market
 
@@ -70,7 +70,7 @@ class AccountCursor:
         read += [one async for _, one in self._read({self._names.unified(s): s for s in histories}, since_ms)]
         return [one for one in read if one.record["market"] == market and one.record["account"] in wanted]
 
-    async def _read(self, topics: Mapping[str, str], start: Start) -> Any:
+    async def _read(self, topics: Mapping[str, str], start: Start) -> AsyncIterator[tuple[bytes, Published]]:
         """Yield key and record of everything up to now."""
         places = await partitions_for(self._settings, dict.fromkeys(topics))
         async with PartitionReader(
@@ -80,7 +80,7 @@ class AccountCursor:
                 for key, value in self._values(records):
                     yield key, Published(topics[place.topic], value)
 
-    def _values(self, records: Iterable[Any]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
+    def _values(self, records: Iterable[ReadRecord]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
         for record in records:
             try:
                 yield record.key or b"", self._decode(record.value or b"")

@@ -92,9 +92,9 @@ class Bridge:
         require_runnable(settings)
         self.settings = settings
         self._load_keys, self._keys = keys, keys()
-        self._account_cursor = AccountCursor(kafka_settings(settings), TopicNames(settings.environment))
         self.telemetry = telemetry or Telemetry()
         self.names = TopicNames(settings.environment)
+        self._account_cursor = AccountCursor(kafka_settings(settings), self.names)
         self.catalogue = catalogue()
         self.counts = Counts()
         self._full = asyncio.Event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from bridge.kafka.publisher import TroubleKind
     from bridge.kafka.settings import KafkaSettings, SpoolSettings
     from bridge.kafka.transactional_publisher import TransactionalPublisher
-
-log = logging.getLogger("bridge")
 
 OnTransaction: TypeAlias = "Callable[[str, float], None]"
 """``(outcome, seconds)`` of a transaction."""

@@ -23,7 +23,7 @@ from bridge.telemetry import Lifecycle
 from bridge.worker import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from bridge.catalogue import ChosenStream
     from bridge.core.instruments import Instruments
@@ -134,9 +134,7 @@ class Shards:
         self._assigned = shards
         if self.suspended is None:
             await self._let_go(shards)
-            self._begin_taking(self._take_over(shards))
-        else:
-            self._begin_taking(self._go_on_or_give_up(shards))
+        self._begin_taking()
 
     async def revoking(self, shards: frozenset[int]) -> None:  # noqa: ARG002 - all of them
         """Stand still, with everything that was taken in acknowledged and its checkpoints written."""
@@ -178,15 +176,15 @@ class Shards:
             await self._maker.dismiss(shard)
         await self._end_taking()  # whatever began meanwhile
         if self._assigned:
-            self._begin_taking(self._take_over(self._assigned))
+            self._begin_taking()
 
     # Taking over and letting go
 
-    def _begin_taking(self, work: Coroutine[None, None, None]) -> None:
-        if self._stopping:
-            work.close()
-        else:
-            self._taking = self.around.spawn(work, "taking over shards")
+    def _begin_taking(self) -> None:
+        """Begin with what is assigned; after a loss, by a look at who has claimed it meanwhile."""
+        if not self._stopping:
+            take = self._take_over if self.suspended is None else self._go_on_or_give_up
+            self._taking = self.around.spawn(take(self._assigned), "taking over shards")
 
     async def _end_taking(self) -> None:
         """Stop a take-over where it is; what is not carried then is begun again by the next."""
@@ -226,8 +224,7 @@ class Shards:
             if shard not in shards or shard not in claims or worker.epoch != claims[shard].epoch
         ]
         if taken and self.around.in_transactions:
-            for worker in taken:
-                await self._end(worker, f"{reason}; it has another owner")
+            await asyncio.gather(*(self._end(one, f"{reason}; it has another owner") for one in taken))
         elif taken:
             # A checkpoint under way must not claim what is discarded.
             await asyncio.gather(*(worker.halt() for worker in self.workers.values()))

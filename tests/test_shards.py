@@ -457,3 +457,24 @@ async def test_an_end_is_told_though_the_next_rebalance_comes_in_its_midst() -> 
     await taking
     await until(lambda: sorted(shard or 0 for shard, _ in process.events("shard.revoked")) == [0, 1])
     assert pool.asked[-1] == "stop"
+
+
+async def test_a_publisher_that_ends_in_the_midst_of_going_on_leaves_nothing_suspended() -> None:
+    """Who woke up is fenced while it looks at the claims: the look is made again, and sending is allowed after it."""
+    process = Process("spot", in_transactions=True)
+    await process.take(0, 1)
+    await process.shards.lost("stood still")
+    reading, control = asyncio.Event(), process.cursor.control
+
+    async def slow() -> Control:
+        await reading.wait()
+        return await control()
+
+    process.cursor.control = slow  # type: ignore[method-assign]
+    await process.shards.assigned(frozenset({0, 1}))
+    process.shards.publisher_ended(0, "fenced: another took it")
+    await until(lambda: process.events("shard.revoked"))
+    reading.set()
+    await until(lambda: process.epochs == {0: 30, 1: 20})
+    await process.settled()
+    assert process.shards.suspended is None
