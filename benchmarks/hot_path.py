@@ -18,6 +18,7 @@ import pstats
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,9 @@ WAKE_UP = 25
 PARTITIONS = 12
 MESSAGES = 100_000
 COUNTED = 10_000
+COUNTED_SYMBOLS = 40
+WARM_UP = 30_000
+"""Messages before the counted ones: of 40 symbols so many show most of the numbers that come again."""
 
 
 class Broker:
@@ -139,29 +143,31 @@ def timed(count: int, symbols: int, passes: int, suffix: str | None = None) -> f
     return min(figures[1:])
 
 
-def counted(symbols: int) -> float:
+def counted(symbols: int, suffix: str | None = None) -> float:
     """Return instructions per message: what so many more messages add to a run."""
-    few, many = (_instructions(number, symbols) for number in (COUNTED, 2 * COUNTED))
+    with tempfile.NamedTemporaryFile() as corpus:
+        corpus.write(b"\n".join(payloads_of(WARM_UP + COUNTED, symbols, suffix)))
+        corpus.flush()
+        few, many = (_instructions(number, symbols, corpus.name) for number in (WARM_UP, WARM_UP + COUNTED))
     return (many - few) / COUNTED
 
 
-def _instructions(count: int, symbols: int) -> int:
+def _instructions(count: int, symbols: int, corpus: str) -> int:
     command = [
         "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
-        sys.executable, __file__, "--once", "--messages", str(count), "--symbols", str(symbols),
+        sys.executable, __file__, "--once", corpus, "--messages", str(count), "--symbols", str(symbols),
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "malloc"}
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
     found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
     assert found is not None, done.stderr
     return int(found[1].replace(",", ""))
 
 
-def once(count: int, symbols: int) -> None:
-    """Push the first ``count`` of as many messages as the longest run has."""
+def once(corpus: Path, count: int, symbols: int) -> None:
+    """Push the first ``count`` messages of a file through."""
     pipeline, leg = made_ready(symbols)
-    payloads = payloads_of(2 * COUNTED, symbols)
-    run(pipeline, leg, wake_ups(payloads[:count]))
+    run(pipeline, leg, wake_ups(corpus.read_bytes().split(b"\n")[:count]))
 
 
 def main() -> None:
@@ -173,12 +179,15 @@ def main() -> None:
     parser.add_argument("--instructions", action="store_true")
     parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.once:
-        once(asked.messages, asked.symbols)
+        once(asked.once, asked.messages, asked.symbols)
+    elif asked.instructions and asked.kinds:
+        for channel, suffix in zip(CHANNELS, SUFFIXES, strict=True):
+            print(f"{channel:>12} {counted(COUNTED_SYMBOLS, suffix):9,.0f} instructions a message")
     elif asked.instructions:
-        print(f"{counted(asked.symbols):,.0f} instructions a message")
+        print(f"{counted(COUNTED_SYMBOLS):,.0f} instructions a message")
     elif asked.kinds:
         for channel, suffix in zip(CHANNELS, SUFFIXES, strict=True):
             print(f"{channel:>12} {timed(20_000, asked.symbols, asked.passes, suffix):6.2f} µs a message")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bridge.core.conversions import CONVERSIONS, micros
-from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, decimal_bytes
+from bridge.core.conversions import CONVERSIONS, micros, text
+from bridge.core.decimals import DECIMALS, ZERO, decimal_bytes
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
-from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
+from bridge.core.varint import long_bytes, number_text_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
 
 if TYPE_CHECKING:
@@ -31,9 +32,19 @@ UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, Overflow
 
 Unify = Callable[
     [Any, tuple[bytes, ...], bytes, "Instrument", tuple[bytes, ...]],
-    tuple[tuple[int, int | None, bytes], ...],
+    Sequence[tuple[int, int | None, bytes]],
 ]
 """``unify(message, prefixes, stamp, instrument, constants)`` → ``(record index, Kafka time in ms or None, value)``."""
+
+_ENCODERS = {
+    "decimal": "decimal_bytes",
+    "timestamp": "long_bytes",
+    "long": "long_bytes",
+    "int": "long_bytes",
+    "string": "text_bytes",
+    "boolean": "boolean",
+}
+"""What encodes a Python value for a kind of field."""
 
 _GIVEN = frozenset({"instrument"})
 _SPECIAL = ("nonzero", "levels", "option", "zone")
@@ -114,14 +125,10 @@ class _Compiler:
         self.file = self.where = f"topics/streams/{file}.yaml"
 
     def compile(self) -> CompiledChannel:
-        lines = ["def unify(m, p, s, i, k):"]
-        for key, value in self.declaration.drop.items():
-            lines += [f"    if {self.use(key, 'text?')} == {value!r}:", "        return ()"]
-        lines += ["    records = []"]
-        for index, record in enumerate(self.declaration.records):
-            lines += self.record(index, record)
-        lines += ["    return records"]
-        lines += self.accessors()
+        accessors = self.accessors()
+        self.unify()  # for its keys: only when all are known is it sure which of them a message may lack
+        self.constants.clear()
+        lines = [*self.unify(), *accessors]
         source = "\n".join(lines) + "\n"
         space = self.namespace()
         exec(compile(source, self.where, "exec"), space)  # noqa: S102 - generated here, from our own files
@@ -147,7 +154,22 @@ class _Compiler:
 
     # Records
 
-    def record(self, index: int, record: Record) -> list[str]:
+    def unify(self) -> list[str]:
+        lines = ["def unify(m, p, s, i, k):"]
+        for key, value in self.declaration.drop.items():
+            lines += [f"    if {self.use(key, 'text?')} == {value!r}:", "        return ()"]
+        records = [(one.when, self.record(index, one)) for index, one in enumerate(self.declaration.records)]
+        if all(when is None for when, _ in records):
+            return [*lines, f"    return ({''.join(f'{made}, ' for _, made in records)})"]
+        lines.append("    records = []")
+        for when, made in records:
+            if when is not None:
+                lines.append(f"    if {self.use(when, 'text?')}:")
+            lines.append(f"    {'' if when is None else '    '}records.append({made})")
+        return [*lines, "    return records"]
+
+    def record(self, index: int, record: Record) -> str:
+        """Return the expression that makes a record: its index, its Kafka time and its value."""
         schema = self.schemas.get(record.structure)
         if schema is None or not schema.unified:
             raise ContractError(f"{self.where}: no unified structure {record.structure!r} in avro/")
@@ -162,13 +184,10 @@ class _Compiler:
         parts = [f"p[{index}]", "s"]
         for target in (sequence, *body):
             self.where = f"{self.file}: {record.structure}.{target.name}"
-            parts.append(self.value(fields.get(target.name), target, record))
+            parts += self.value(fields.get(target.name), target, record)
         self.where = self.file
         time = self.kafka_time(record.time or fields.get("timestamp"))
-        append = f"records.append(({index}, {time}, b''.join(({', '.join(_merge_constants(parts))}))))"
-        if record.when is None:
-            return [f"    {append}"]
-        return [f"    if {self.use(record.when, 'text?')}:", f"        {append}"]
+        return f"({index}, {time}, b''.join(({', '.join(_merge_constants(parts))})))"
 
     def kafka_time(self, expression: str | None) -> str:
         if expression is None:
@@ -178,58 +197,80 @@ class _Compiler:
             return f"({self.use(key, 'int?')} or {self.use(expression.split('|')[1].strip(), 'int?')})"
         return self.use(key, "int?")
 
-    def value(self, expression: str | None, target: SchemaField, record: Record) -> str:  # noqa: PLR0911 - a table
-        """Return the Python expression whose value is the Avro encoding of one field."""
+    def value(self, expression: str | None, target: SchemaField, record: Record) -> list[str]:
+        """Return the Python expressions whose values, joined, are the Avro encoding of one field."""
         if expression is None:
-            return repr(self.empty(target, record))
+            return [repr(self.empty(target, record))]
         if expression.startswith("="):
-            return repr(self.constant(expression[1:], target))
+            return [repr(self.constant(expression[1:], target))]
         if expression in {"option()", "zone()"}:
             self.constants.append((expression[:-2], target))
-            return f"k[{len(self.constants) - 1}]"
+            return [f"k[{len(self.constants) - 1}]"]
         call = CALL.fullmatch(expression)
         if call is None:
             return self.plain(expression, target)
         name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
         if name == "levels" and target.kind == "array" and len(keys) == 1:
-            return f"levels({self.use(keys[0], 'levels')})"
+            return [f"levels({self.use(keys[0], 'levels')})"]
         if name == "nonzero" and target.kind == "decimal" and target.nullable and len(keys) == 1:
-            return f"NONZERO_DECIMALS[{self.use(keys[0], 'text?')}]"
-        return self.encoded(self.call(name, keys, target), target)
+            price = self.use(keys[0], "text?")
+            return [f"(b'\\x02' + v if (v := {price}) and (v := DECIMALS[v]) != ZERO else b'\\x00')"]
+        return self.call(name, keys, target)
 
-    def call(self, name: str, keys: list[str], target: SchemaField) -> str:
+    def call(self, name: str, keys: list[str], target: SchemaField) -> list[str]:
+        """Return how the result of a conversion is encoded."""
         found = checked_call(name, keys, target, CONVERSIONS, _GIVEN, _SPECIAL, self.where)
-        arguments = ["i" if wire is None else self.use(key, wire) for key, wire in found]
-        return f"{name}({', '.join(arguments)})"
+        values = ["i" if wire is None else self.use(key, wire) for key, wire in found]
+        function = CONVERSIONS[name]
+        if [wire for _, wire in found] == ["flag"]:  # it has two results only, which are made here
+            yes, no = (self.fixed(function(flag), target) for flag in (True, False))
+            return [f"({yes!r} if {values[0]} else {no!r})"]
+        if function is text and target.kind == "string":
+            return self.encoded(values[0], target, "number_text_bytes")
+        maybe = str(function.__annotations__["return"]).endswith("None")
+        return self.encoded(f"{name}({', '.join(values)})", target, maybe=maybe)
 
-    def plain(self, expression: str, target: SchemaField) -> str:
+    def plain(self, expression: str, target: SchemaField) -> list[str]:
         if "|" in expression:  # the first key, or the second where the message lacks it
             first, second = (k.strip() for k in expression.split("|"))
             value = f"({self.use(first, 'int?')} or {self.use(second, 'int')})"
-            return f"TIMES[{value}]"
+            return [f"TIMES[{value}]"]
         wire = DEFAULT_WIRE.get(target.kind)
         if wire is None:
             raise ContractError(f"{self.where}: {target.name} is a {target.kind}; name a conversion for it")
         value = self.use(expression, wire + "?" if target.nullable else wire)
+        maybe = self.keys.wire(expression, wire).endswith("?")
         if target.kind == "decimal":
-            return f"{'NULLABLE_DECIMALS' if target.nullable else 'DECIMALS'}[{value}]"
+            if target.nullable:  # "" is null, too
+                return [f"(b'\\x02' + DECIMALS[v] if (v := {value}) else b'\\x00')"]
+            return [f"DECIMALS[{value}]"]
         if target.kind == "timestamp":
-            return f"nullable_time({value})" if target.nullable else f"TIMES[{value}]"
-        return self.encoded(value, target)
+            return self.encoded(value, target, "TIMES", maybe=maybe)
+        return self.encoded(value, target, maybe=maybe)
 
-    def encoded(self, value: str, target: SchemaField) -> str:
-        """Wrap a Python value (unscaled integer, microseconds, text …) into its encoding."""
-        encoder = {
-            "decimal": "decimal_bytes", "timestamp": "long_bytes", "long": "long_bytes", "int": "long_bytes",
-            "string": "text_bytes", "boolean": "boolean_bytes",
-        }.get(target.kind)  # fmt: skip
+    def encoded(
+        self, value: str, target: SchemaField, encoder: str | None = None, *, maybe: bool = False
+    ) -> list[str]:
+        """Encode a Python value (unscaled integer, microseconds, text …), which may be None where ``maybe``."""
         if target.kind == "enum":
             self.enums[target.symbols] = f"ENUM_{'_'.join(target.symbols)}"
             table = self.enums[target.symbols]
-            return f"{table}_OR_NULL[{value}]" if target.nullable else f"{table}[{value}]"
+            return [f"{table}_OR_NULL[{value}]" if target.nullable else f"{table}[{value}]"]
+        encoder = encoder or _ENCODERS.get(target.kind)
         if encoder is None:
             raise ContractError(f"{self.where}: {target.name}: a {target.kind} can't be mapped")
-        return f"nullable({encoder}, {value})" if target.nullable else f"{encoder}({value})"
+        if not target.nullable:
+            return [_applied(encoder, value)]
+        if not maybe:
+            return [repr(b"\x02"), _applied(encoder, value)]
+        return [f"(b'\\x02' + {_applied(encoder, 'v')} if (v := {value}) is not None else b'\\x00')"]
+
+    def fixed(self, value: object, target: SchemaField) -> bytes:
+        """Return the encoding of a value that is known now."""
+        if value is None:
+            return b"\x00"
+        text_of = str(value).lower() if isinstance(value, bool) else str(value)
+        return constant_bytes(text_of, target, self.where)
 
     def empty(self, target: SchemaField, record: Record) -> bytes:
         if target.nullable:
@@ -285,16 +326,12 @@ class _Compiler:
     def namespace(self) -> dict[str, Any]:
         space: dict[str, Any] = {
             "DECIMALS": DECIMALS,
-            "NULLABLE_DECIMALS": NULLABLE_DECIMALS,
-            "NONZERO_DECIMALS": NONZERO_DECIMALS,
+            "ZERO": ZERO,
             "TIMES": TIMES,
             "decimal_bytes": decimal_bytes,
             "long_bytes": long_bytes,
-            "nullable_long_bytes": nullable_long_bytes,
             "text_bytes": text_bytes,
-            "boolean_bytes": _boolean_bytes,
-            "nullable": _nullable,
-            "nullable_time": _nullable_time,
+            "number_text_bytes": number_text_bytes,
             "levels": levels_bytes,
             **CONVERSIONS,
         }
@@ -317,24 +354,13 @@ class _EnumTable(dict[Any, bytes]):
         raise UnexpectedMessage(f"{symbol!r} is none of {', '.join(str(s) for s in self if s is not None)}")
 
 
-def _nullable_time(time: int | None) -> bytes:
-    return b"\x00" if time is None else b"\x02" + TIMES[time]
-
-
-def _nullable(encoder: Callable[[Any], bytes], value: Any) -> bytes:
-    return b"\x00" if value is None else b"\x02" + encoder(value)
-
-
-def _boolean_bytes(value: bool) -> bytes:
-    return b"\x01" if value else b"\x00"
-
-
 def levels_bytes(levels: list[tuple[str, str]]) -> bytes:
     """Return the Avro encoding of an array of ``Level`` records."""
     if not levels:
         return b"\x00"
-    table = DECIMALS
-    return long_bytes(len(levels)) + b"".join([table[text] for level in levels for text in level]) + b"\x00"
+    # Mapped in C, for half of what a bridge does is this line.
+    decimals = map(DECIMALS.__getitem__, chain.from_iterable(levels))
+    return b"".join((long_bytes(len(levels)), *decimals, b"\x00"))
 
 
 def constant_bytes(text: str, target: SchemaField, where: str) -> bytes:
@@ -351,8 +377,15 @@ def constant_bytes(text: str, target: SchemaField, where: str) -> bytes:
     if target.kind in {"int", "long"}:
         return head + long_bytes(int(text))
     if target.kind == "boolean":
-        return head + _boolean_bytes(text == "true")
+        return head + (b"\x01" if text == "true" else b"\x00")
     raise ContractError(f"{where}: {target.name} is a {target.kind}; a constant can't be given")
+
+
+def _applied(encoder: str, value: str) -> str:
+    """Return the expression that encodes ``value``."""
+    if encoder == "boolean":
+        return f"(b'\\x01' if {value} else b'\\x00')"
+    return f"TIMES[{value}]" if encoder == "TIMES" else f"{encoder}({value})"
 
 
 def _merge_constants(parts: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from typing import TypeVar
 
 from bridge.core.varint import long_bytes
 from bridge.errors import UnexpectedMessage
@@ -22,7 +23,9 @@ _LONGEST_TEXT = 80
 _WHOLE_DIGITS = PRECISION - SCALE
 _SHIFTS: tuple[int, ...] = tuple(10 ** (SCALE - decimals) for decimals in range(SCALE + 1))
 _LENGTHS = tuple(long_bytes(size) for size in range(17))
-_REMEMBERED = 200_000
+_GENERATION = 150_000
+
+T = TypeVar("T")
 
 
 class DoesNotFit(UnexpectedMessage):
@@ -36,17 +39,13 @@ def unscaled(text: str) -> int:
         UnexpectedMessage: the text is not a decimal number.
         DoesNotFit: it has more than 18 decimals (other than zeros) or more than 20 digits before the point.
     """
-    whole, _, fraction = text.partition(".")
-    digits = whole + fraction
-    # The form nearly all numbers have; isdigit alone would take other scripts' digits too.
-    if (
-        whole
-        and len(whole) <= _WHOLE_DIGITS
-        and len(fraction) <= SCALE
-        and digits.isdigit()
-        and digits.isascii()
-    ):
-        return int(digits) * _SHIFTS[len(fraction)]
+    digits = text.replace(".", "", 1)
+    # The form nearly all numbers have; isdecimal alone would take other scripts' digits too.
+    if digits.isdecimal() and digits.isascii():
+        whole = text.find(".") if len(digits) < len(text) else len(text)
+        decimals = len(digits) - whole
+        if 0 < whole <= _WHOLE_DIGITS and decimals <= SCALE:
+            return int(digits) * _SHIFTS[decimals]
     return _unusual(text)
 
 
@@ -81,76 +80,61 @@ def decimal_bytes(number: int) -> bytes:
     Raises:
         DoesNotFit: more than 38 digits.
     """
-    if not -LIMIT < number < LIMIT:
-        raise DoesNotFit(f"{Decimal(number).scaleb(-SCALE):E} does not fit decimal({PRECISION}, {SCALE})")
-    size = ((number if number >= 0 else ~number).bit_length() + 8) >> 3
-    return _LENGTHS[size] + number.to_bytes(size, "big", signed=True)
+    if 0 <= number < LIMIT:
+        size = (number.bit_length() + 8) >> 3
+        return _LENGTHS[size] + number.to_bytes(size)
+    if -LIMIT < number < 0:
+        size = ((~number).bit_length() + 8) >> 3
+        return _LENGTHS[size] + number.to_bytes(size, signed=True)
+    raise DoesNotFit(f"{Decimal(number).scaleb(-SCALE):E} does not fit decimal({PRECISION}, {SCALE})")
 
 
-class _Table(dict[str, bytes]):
-    """Texts already converted; forgets all when it has grown too large, so memory stays bounded."""
+class _Table(dict[str, T]):
+    """Texts already converted, in two generations: what was not asked for in the last one is forgotten with it."""
 
-    __slots__ = ()
+    __slots__ = ("_older",)
 
-    def _remember(self, text: str, value: bytes) -> bytes:
-        if len(self) >= _REMEMBERED:
+    def __init__(self) -> None:
+        super().__init__()
+        self._older: dict[str, T] = {}
+
+    def __missing__(self, text: str) -> T:
+        """Convert ``text``, unless that was done in the last generation."""
+        if len(self) >= _GENERATION:
+            self._older = dict(self)
             self.clear()
-        self[text] = value
+        value = self[text] = self._older.get(text) or self.convert(text)
         return value
 
+    def convert(self, text: str) -> T:
+        """Convert ``text``."""
+        raise NotImplementedError
 
-class DecimalTable(_Table):
+
+class DecimalTable(_Table[bytes]):
     """``table[text]`` is the Avro encoding of a ``decimal`` field."""
 
     __slots__ = ()
 
-    def __missing__(self, text: str) -> bytes:
-        """Convert ``text`` for the first time."""
-        return self._remember(text, decimal_bytes(unscaled(text)))
+    def convert(self, text: str) -> bytes:
+        """Encode ``text``."""
+        return decimal_bytes(unscaled(text))
 
 
-class NullableDecimalTable(_Table):
-    """``table[text]`` is the Avro encoding of a ``["null", decimal]`` field; None and "" are null."""
-
-    __slots__ = ()
-
-    def __missing__(self, text: str | None) -> bytes:
-        """Convert ``text`` for the first time."""
-        if not text:
-            return b"\x00"
-        return self._remember(text, b"\x02" + decimal_bytes(unscaled(text)))
-
-
-class NonzeroDecimalTable(_Table):
-    """The same for a price, where zero says "none" (CCXT's omit_zero)."""
-
-    __slots__ = ()
-
-    def __missing__(self, text: str | None) -> bytes:
-        """Convert ``text`` for the first time."""
-        if not text:
-            return b"\x00"
-        number = unscaled(text)
-        return self._remember(text, b"\x02" + decimal_bytes(number) if number else b"\x00")
-
-
-class UnscaledTable(dict[str, int]):
+class UnscaledTable(_Table[int]):
     """``table[text]`` is the unscaled integer of ``text``."""
 
     __slots__ = ()
 
-    def __missing__(self, text: str) -> int:
-        """Convert ``text`` for the first time."""
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        number = self[text] = unscaled(text)
-        return number
+    def convert(self, text: str) -> int:
+        """Read ``text``; most often its encoding is there already, and cheaper to read."""
+        return int.from_bytes(DECIMALS[text][1:], signed=True)
 
 
 DECIMALS = DecimalTable()
-NULLABLE_DECIMALS = NullableDecimalTable()
-NONZERO_DECIMALS = NonzeroDecimalTable()
 UNSCALED = UnscaledTable()
+ZERO = decimal_bytes(0)
+"""The encoding of zero."""
 
 
 def multiply(a: int, b: int) -> int:

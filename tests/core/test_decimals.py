@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from bridge.core.decimals import (
     DECIMALS,
-    NONZERO_DECIMALS,
-    NULLABLE_DECIMALS,
     ONE,
     DoesNotFit,
     decimal_bytes,
@@ -36,7 +34,6 @@ texts = st.builds(
 def test_any_decimal_text_survives_exactly(text: str) -> None:
     """Text in the exchange's form reads back as the same number, by an independent reader."""
     assert schemaless_reader(io.BytesIO(DECIMALS[text]), SCHEMA) == Decimal(text)
-    assert NULLABLE_DECIMALS[text] == b"\x02" + DECIMALS[text]
 
 
 @given(st.integers(-LARGEST, LARGEST))
@@ -91,12 +88,6 @@ def test_what_does_not_fit_is_refused(text: str) -> None:
 def test_unusual_forms_are_exact(text: str, number: int) -> None:
     """Exponents and long tails of zeros mean what they say."""
     assert unscaled(text) == number
-
-
-def test_zero_is_null_where_it_means_none() -> None:
-    """CCXT's omit_zero, and empty or missing text."""
-    assert NONZERO_DECIMALS["0.00000000"] == NONZERO_DECIMALS[None] == NULLABLE_DECIMALS[""] == b"\x00"
-    assert NULLABLE_DECIMALS["0.00000000"] == b"\x02" + DECIMALS["0"]
 
 
 @given(st.integers(-(10**30), 10**30), st.integers(-(10**30), 10**30))
