@@ -52,7 +52,12 @@ def exchange_info(symbols: int) -> bytes:
             "isSpotTradingAllowed": True,
             "permissionSets": [["SPOT"]],
             "filters": [
-                {"filterType": "PRICE_FILTER", "minPrice": "0.000001", "maxPrice": "1000000", "tickSize": "0.000001"},
+                {
+                    "filterType": "PRICE_FILTER",
+                    "minPrice": "0.000001",
+                    "maxPrice": "1000000",
+                    "tickSize": "0.000001",
+                },
                 {"filterType": "LOT_SIZE", "minQty": "0.00001", "maxQty": "9000000", "stepSize": "0.00001"},
             ],
         }

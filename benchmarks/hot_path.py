@@ -172,7 +172,9 @@ def once(corpus: Path, count: int, symbols: int) -> None:
 
 def main() -> None:
     """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--messages", type=int, default=MESSAGES, help="of a pass")
     parser.add_argument("--symbols", type=int, default=400)
     parser.add_argument("--passes", type=int, default=7)

@@ -139,9 +139,9 @@ class AccountDesk:
             number=message.sequence,
             received_at=message.received_at,
         )
-        counts = self._pipeline.counts
-        counts.messages[self.market, CHANNEL] += 1
-        counts.message_bytes[self.market, CHANNEL] += len(message.payload)
+        tally = self._pipeline.counts.tallies[self.market, CHANNEL]
+        tally.messages += 1
+        tally.message_bytes += len(message.payload)
         self._publish(taken)
 
     def answered(self, answer: PrivateAnswer) -> None:

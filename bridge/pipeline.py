@@ -7,18 +7,17 @@ the dead-letter topic, what is missing to the gaps topic.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNames
 from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
-from bridge.core.compile import UNDECODABLE
-from bridge.core.conversions import micros
+from bridge.core.compile import TIMES, UNDECODABLE
 from bridge.core.derive import (
     Failure,
     Item,
@@ -31,7 +30,7 @@ from bridge.core.derive import (
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
-from bridge.core.raw import raw_prefix, raw_value
+from bridge.core.raw import NO_TIME, raw_prefix, raw_value
 from bridge.core.schema import encode
 from bridge.core.sequence import Missing
 from bridge.core.series import has_silent, place_of, series_of
@@ -66,24 +65,44 @@ _NAME_AT = len(STREAM_PREFIX)
 
 
 @dataclass(slots=True)
+class Tally:
+    """How many messages of a channel came, and their bytes."""
+
+    messages: int = 0
+    message_bytes: int = 0
+
+
+@dataclass(slots=True)
 class Counts:
     """What the pipeline has seen since it began, for metrics and the status page."""
 
-    messages: Counter[tuple[Market, str]] = field(default_factory=Counter)
-    message_bytes: Counter[tuple[Market, str]] = field(default_factory=Counter)
+    tallies: defaultdict[tuple[Market, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
     gaps_found: int = 0
     gap_events_recovered: int = 0
     dead_letters: int = 0
+
+    @property
+    def messages(self) -> Counter[tuple[Market, str]]:
+        """Messages by market and channel."""
+        return Counter({channel: tally.messages for channel, tally in self.tallies.items()})
+
+    @property
+    def message_bytes(self) -> Counter[tuple[Market, str]]:
+        """Their bytes."""
+        return Counter({channel: tally.message_bytes for channel, tally in self.tallies.items()})
 
 
 class _Route(NamedTuple):
     """A stream on one connection, with everything a message needs at hand."""
 
-    channel: tuple[Market, str]
+    tally: Tally
     prefix: bytes
     key: bytes
-    lane: Lane
+    append: Callable[[int, bytes, bytes], None]  # of the raw topic's lane
+    decode: Callable[[bytes], Any]
+    event_time: Callable[[Any], int | None]
     deriver: StreamDeriver
+    refreshes_markets: bool
 
 
 class StateLane:
@@ -221,7 +240,7 @@ class Pipeline:
         number = self._api_number
         self._api_number = number + 1
         prefix = self._raw_prefix(market, "api", endpoint, None, 0, kind)
-        self._raw(market, "api", endpoint.partition("?")[0].encode(), prefix, number, received_at, None, body)
+        self._raw(market, "api", endpoint.partition("?")[0].encode(), prefix, number, received_at, body)
         self._waiting.expire(received_at)
         self.gaps.answer(market, endpoint, received_at, number, body)
         request = depth_request(endpoint)
@@ -351,30 +370,26 @@ class Pipeline:
             state.frames += 1
             state.last_received_at = received_at
             route: _Route = state.route or self._route(leg, state, received_at)  # type: ignore[assignment]
+            tally, prefix, key, append, decode, event_time, deriver, refreshes_markets = route
+            tally.messages += 1
+            tally.message_bytes += len(payload)
             stamp = long_bytes(number) + received
-            deriver = route.deriver
             try:
-                message = deriver.decode(payload).data
-                event_time = deriver.event_time(message)
-                event_ms = event_milliseconds(event_time)
+                message = decode(payload).data
+                time = event_time(message)
+                event_ms = event_milliseconds(time)
             except UNDECODABLE as error:
-                value = raw_value(route.prefix, stamp, None, payload)
-                route.lane.append(received_at // 1000, route.key, value)
-                self._count(route.channel, payload)
+                append(received_at // 1000, key, raw_value(prefix, stamp, NO_TIME, payload))
                 item = Item(None, payload, received_at, None, leg.connection_id, number, stamp)
                 self.failed(deriver, Failure("parse", str(error), item))
                 continue
-            if event_ms is None:
-                value = raw_value(route.prefix, stamp, None, payload)
-                route.lane.append(received_at // 1000, route.key, value)
-            else:
-                value = raw_value(route.prefix, stamp, micros(event_time), payload)  # type: ignore[arg-type]
-                route.lane.append(record_milliseconds(event_ms, received_at), route.key, value)
-            self._count(route.channel, payload)
-            deriver.take(Item(message, payload, received_at, event_ms, leg.connection_id, number, stamp))
-            if deriver.deadline is not None or waiting.deadline is not None:
+            shown_time = NO_TIME if event_ms is None else b"\x02" + TIMES[time]  # type: ignore[index]
+            value = raw_value(prefix, stamp, shown_time, payload)
+            append(record_milliseconds(event_ms, received_at), key, value)
+            item = Item(message, payload, received_at, event_ms, leg.connection_id, number, stamp)
+            if not deriver.take(item):
                 waiting.note(deriver)
-            if deriver.compiled.declaration.refreshes_markets and self.on_contract_info is not None:
+            if refreshes_markets and self.on_contract_info is not None:
                 self.on_contract_info(leg.market)
 
     def tick(self, now: int) -> None:
@@ -431,11 +446,6 @@ class Pipeline:
             elif not clean:
                 self._tell_dark(key, alive_at, min(carriers.values()))
 
-    def _count(self, channel: tuple[Market, str], payload: bytes) -> None:
-        counts = self.counts
-        counts.messages[channel] += 1
-        counts.message_bytes[channel] += len(payload)
-
     def _route(self, leg: Leg, state: StreamState, received_at: int) -> _Route:
         """Make a stream ready at its first message on a connection."""
         state.first_received_at = received_at
@@ -446,7 +456,16 @@ class Pipeline:
             leg.market, stream.channel, stream.name, stream.symbol, leg.connection_id, "stream"
         )
         lane = self._publisher.lane(self._names.raw(leg.market, stream.channel), key)
-        route = _Route((leg.market, stream.channel), prefix, key, lane, deriver)
+        route = _Route(
+            tally=self.counts.tallies[leg.market, stream.channel],
+            prefix=prefix,
+            key=key,
+            append=lane.append,
+            decode=deriver.decode,
+            event_time=deriver.event_time,
+            deriver=deriver,
+            refreshes_markets=deriver.compiled.declaration.refreshes_markets,
+        )
         state.route = route
         self.legs[leg.connection_id] = leg
         self._carry(leg, stream.name, received_at)
@@ -494,12 +513,11 @@ class Pipeline:
         prefix: bytes,
         number: int,
         received_at: int,
-        event_time: int | None,
         payload: bytes,
     ) -> None:
         stamp = long_bytes(number) + long_bytes(received_at)
         lane = self._publisher.lane(self._names.raw(market, topic_channel), key)
-        lane.append(received_at // 1000, key, raw_value(prefix, stamp, event_time, payload))
+        lane.append(received_at // 1000, key, raw_value(prefix, stamp, NO_TIME, payload))
 
     def _unusual(self, leg: Leg, number: int, received_at: int, payload: bytes) -> StreamState | None:
         """Return the stream of an unusually written message; keep one that belongs to none of the streams."""
@@ -511,8 +529,10 @@ class Pipeline:
         prefix = self._raw_prefix(leg.market, channel, stream, None, leg.connection_id, "stream")
         topic_channel = "api" if channel == CONTROL else UNKNOWN
         key = (stream or leg.shown_id).encode()
-        self._raw(leg.market, topic_channel, key, prefix, number, received_at, None, payload)
-        self._count((leg.market, channel), payload)
+        self._raw(leg.market, topic_channel, key, prefix, number, received_at, payload)
+        tally = self.counts.tallies[leg.market, channel]
+        tally.messages += 1
+        tally.message_bytes += len(payload)
         if error is not None:
             letter = notices.dead_letter(
                 key=key, at=received_at, reason="unknown" if stream else "parse", error=error,

@@ -63,18 +63,15 @@ class Reporter:
         """Bring the metrics that are kept as plain counts up to date."""
         self._ticked = time.monotonic()
         metrics, counts = self._bridge.telemetry.metrics, self._bridge.counts
-        for labels, total in counts.messages.items():
-            metrics.messages_received_total.labels(*labels).inc(total - self._seen[labels])
-            metrics.message_bytes_total.labels(*labels).inc(
-                counts.message_bytes[labels] - self._seen_bytes[labels]
-            )
-        self._seen, self._seen_bytes = Counter(counts.messages), Counter(counts.message_bytes)
+        messages, message_bytes = counts.messages, counts.message_bytes
+        for labels in messages:
+            metrics.messages_received_total.labels(*labels).inc(messages[labels] - self._seen[labels])
+            metrics.message_bytes_total.labels(*labels).inc(message_bytes[labels] - self._seen_bytes[labels])
+        self._seen, self._seen_bytes = messages, message_bytes
         metrics.buffer_bytes.set(self._bridge.publishers.buffered_bytes)
         self._count_books()
         metrics.shards_owned.set(len(self._bridge.workers))
-        metrics.cache_entries.set(
-            len(DECIMALS) + len(UNSCALED)
-        )
+        metrics.cache_entries.set(len(DECIMALS) + len(UNSCALED))
         self._rates.append((self._ticked, self._by_market()))
         while self._ticked - self._rates[0][0] > _RATE_OVER_SECONDS:
             self._rates.popleft()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from bridge.core.book_sync import Change, Due
-from bridge.core.conversions import micros
+from bridge.core.conversions import micros, milliseconds
 from bridge.core.coverage import by_of
 from bridge.core.sequence import Missing, Newest, Sequencer, Tail, sequencer
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
@@ -123,7 +123,7 @@ def event_milliseconds(time: int | None) -> int | None:
     """Return a time of the exchange in milliseconds; None where there is none or it is not to be believed."""
     if time is None or not 0 < time < LATEST_TIME:
         return None
-    return micros(time) // 1000
+    return milliseconds(time)
 
 
 def record_milliseconds(event_ms: int | None, received_at: int) -> int:
@@ -160,10 +160,11 @@ class StreamDeriver:
         self.event_time: Callable[[Any], int | None] = self._rows_time if self.rows else compiled.event_time
         self.instruments = instruments
         self._constants, self._schemas, self._outlets = constants, schemas, outlets
-        self._bindings: dict[tuple[int, str], _Binding] = {}
+        self._bindings: dict[int, dict[str, _Binding]] = {}  # by connection, by symbol
         self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
-        self._checked = stream.symbol if compiled.declaration.symbol is not None else None
+        self._checked = compiled.declaration.symbol is not None
+        self._unify, self._symbol = compiled.unify, compiled.symbol
         self._book_item: Item | None = None
         self._resumed: Tail | None = None
 
@@ -222,16 +223,19 @@ class StreamDeriver:
 
     def forget(self, connection_id: int) -> None:
         """Let go of what was remembered for a connection that ended."""
-        for key in [k for k in self._bindings if k[0] == connection_id]:
-            del self._bindings[key]
+        self._bindings.pop(connection_id, None)
 
-    def take(self, item: Item) -> None:
-        """Put a message in order and derive what is due."""
+    def take(self, item: Item) -> bool:
+        """Put a message in order and derive what is due; return whether it simply followed, so that nothing is held."""
+        if self._sequencer.follows(item):
+            self._derive(item)
+            return True
         for due in self._sequencer.accept(item):
             if type(due) is Missing:
                 self._outlets.missing(self, due, item)
             else:
                 self._derive(due)  # type: ignore[arg-type]
+        return False
 
     def expire(self, now: int) -> None:
         """Derive what has been held for too long at ``now`` (microseconds)."""
@@ -243,38 +247,40 @@ class StreamDeriver:
                 self._derive(one)  # type: ignore[arg-type]
 
     def _derive(self, item: Item) -> None:
-        for message in item.message if self.rows else (item.message,):
-            try:
-                self._records(item, message)
-            except (UnexpectedMessage, OverflowError) as error:
-                self._outlets.failed(self, Failure("unify", str(error), item))
-                if self.book is not None:
-                    previous, last = self._links(message)
-                    self._happened(self.book.unusable(previous, last, f"an update made no record: {error}"))
-            else:
-                if self.book is not None:
-                    self._follow(self.book, item, message)
+        if self.rows:
+            for message in item.message:
+                self._derive_one(item, message)
+        else:
+            self._derive_one(item, item.message)
 
-    def _records(self, item: Item, message: Any) -> None:
-        symbol = self.stream.symbol
-        if symbol is None:
-            if self._product is not None and self.compiled.product(message) not in {None, self._product}:
-                return
-            symbol = self.compiled.symbol(message) or ""
-        elif self._checked is not None and self.compiled.symbol(message) != symbol:
-            raise UnexpectedMessage(
-                f"symbol {self.compiled.symbol(message)!r} on the stream {self.stream.name}"
-            )
-        binding = self._bindings.get((item.connection_id, symbol)) or self._bind(item.connection_id, symbol)
-        self._queue(item, message, binding, self.writer)
+    def _derive_one(self, item: Item, message: Any) -> None:
+        try:
+            symbol = self.stream.symbol
+            if symbol is None:
+                if self._product is not None and self.compiled.product(message) not in {None, self._product}:
+                    return
+                symbol = self._symbol(message) or ""
+            elif self._checked and self._symbol(message) != symbol:
+                found = self._symbol(message)
+                raise UnexpectedMessage(f"symbol {found!r} on the stream {self.stream.name}")  # noqa: TRY301
+            bindings = self._bindings.get(item.connection_id)
+            binding = bindings.get(symbol) if bindings is not None else None
+            self._queue(item, message, binding or self._bind(item.connection_id, symbol), self.writer.headers)
+        except (UnexpectedMessage, OverflowError) as error:
+            self._outlets.failed(self, Failure("unify", str(error), item))
+            if self.book is not None:
+                previous, last = self._links(message)
+                self._happened(self.book.unusable(previous, last, f"an update made no record: {error}"))
+        else:
+            if self.book is not None:
+                self._follow(self.book, item, message)
 
-    def _queue(self, item: Item, message: Any, binding: _Binding, writer: Writer) -> bool:
-        records = self.compiled.unify(
-            message, binding.prefixes, item.stamp, binding.instrument, self._constants
-        )
+    def _queue(self, item: Item, message: Any, binding: _Binding, headers: tuple[Header, ...]) -> bool:
+        prefixes, instrument, key, lanes = binding
+        records = self._unify(message, prefixes, item.stamp, instrument, self._constants)
         for index, time, value in records:
             at = record_milliseconds(event_milliseconds(time), item.received_at)
-            binding.lanes[index].append(at, binding.key, value, writer.headers)
+            lanes[index].append(at, key, value, headers)
         return bool(records)
 
     def recovery(self, gap: str) -> Callable[[Item], bool]:
@@ -292,7 +298,7 @@ class StreamDeriver:
 
         def recover(item: Item) -> bool:
             try:
-                return self._queue(item, item.message, binding, writer)
+                return self._queue(item, item.message, binding, writer.headers)
             except (UnexpectedMessage, OverflowError) as error:
                 self._outlets.failed(self, Failure("unify", str(error), item))
                 return False
@@ -330,7 +336,9 @@ class StreamDeriver:
         assert sync is not None
         assert sync.book is not None
         assert symbol is not None
-        binding = self._bindings.get((item.connection_id, symbol)) or self._bind(item.connection_id, symbol)
+        binding = self._bindings.get(item.connection_id, {}).get(symbol) or self._bind(
+            item.connection_id, symbol
+        )
         schema = self._schemas["order-book"]
         writer = replace(self.writer, origin="snapshot") if self.writer.origin == "live" else self.writer
         head = envelope(schema, binding.instrument, self.compiled.channel, writer, item.connection_id)
@@ -346,7 +354,8 @@ class StreamDeriver:
         )
 
     def _bind(self, connection_id: int, symbol: str) -> _Binding:
-        binding = self._bindings[connection_id, symbol] = self._binding(connection_id, symbol, self.writer)
+        binding = self._binding(connection_id, symbol, self.writer)
+        self._bindings.setdefault(connection_id, {})[symbol] = binding
         return binding
 
     def _binding(self, connection_id: int, symbol: str, writer: Writer) -> _Binding:
@@ -409,12 +418,18 @@ class _BySymbol:
     def resume(self, tail: Tail) -> None:
         """Nothing need be: what comes next is newer."""
 
+    def follows(self, item: Item) -> bool:
+        return self._of(item).follows(item)
+
     def accept(self, item: Item) -> Sequence[Item | Missing]:
+        return self._of(item).accept(item)
+
+    def _of(self, item: Item) -> Sequencer[Item]:
         symbol = self._compiled.symbol(item.message)
         found = self._sequencers.get(symbol)
         if found is None:
             found = self._sequencers[symbol] = sequencer(self._compiled, 0)
-        return found.accept(item)
+        return found
 
     def expire(self, now: int) -> Sequence[Item | Missing]:  # noqa: ARG002 - the port's
         return ()

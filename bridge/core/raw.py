@@ -39,14 +39,17 @@ def raw_prefix(
     )
 
 
-def raw_value(prefix: bytes, stamp: bytes, event_time: int | None, payload: bytes) -> bytes:
+NO_TIME = b"\x00"
+"""``eventTime`` of a message that tells none, encoded."""
+
+
+def raw_value(prefix: bytes, stamp: bytes, event_time: bytes, payload: bytes) -> bytes:
     """Return a raw record's value.
 
     Args:
         prefix: see :func:`raw_prefix`.
         stamp: ``connectionSequence`` and ``receivedAt``, encoded.
-        event_time: microseconds, or None.
+        event_time: ``eventTime``, encoded.
         payload: the bytes as received.
     """
-    time = b"\x00" if event_time is None else b"\x02" + long_bytes(event_time)
-    return b"".join((prefix, stamp, time, long_bytes(len(payload)), payload))
+    return b"".join((prefix, stamp, event_time, long_bytes(len(payload)), payload))

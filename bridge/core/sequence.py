@@ -24,6 +24,7 @@ Item = TypeVar("Item", bound="Sequenced")
 _RESET_AFTER_MS = 5_000
 """An id far back with an event time this much newer than the newest one is a new series, not a repeat."""
 _RESET_AFTER = 3
+_BEFORE_ALL = -(1 << 63)
 
 
 class Sequenced(Protocol):
@@ -87,6 +88,9 @@ class Sequencer(Protocol[Item]):
     def tail(self) -> Tail | None:
         """How far the stream has come; None before its first message, and where nothing can be found missing."""
 
+    def follows(self, item: Item) -> bool:
+        """Take a message if it simply follows, as nearly all do: then it alone is due. Where not, nothing changes."""
+
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return what is due now, in order."""
 
@@ -108,6 +112,10 @@ class Unordered(Generic[Item]):
 
     def resume(self, tail: Tail) -> None:
         """Nothing can be resumed."""
+
+    def follows(self, item: Item) -> bool:  # noqa: ARG002 - the port's
+        """Whatever comes follows."""
+        return True
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Pass ``item`` on."""
@@ -152,14 +160,19 @@ class Linked(Generic[Item]):
         """How far the stream has come."""
         return None if self._last is None else Tail(self._last, self._event_ms)
 
+    def follows(self, item: Item) -> bool:
+        """Take a message whose previous id is the last one."""
+        previous, last = self._link(item.message)
+        if previous != self._last or self._held:
+            return False
+        self._last = last
+        if item.event_ms is not None:
+            self._event_ms = item.event_ms
+        return True
+
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return what is due now, in order."""
         previous, last = self._link(item.message)
-        if previous == self._last and not self._held:
-            self._last = last
-            if item.event_ms is not None:
-                self._event_ms = item.event_ms
-            return (item,)
         due: list[Item | Missing] = []
         if self.deadline is not None and item.received_at > self.deadline:
             due += self.expire(item.received_at)
@@ -251,6 +264,10 @@ class Candle(Generic[Item]):
             return None
         return Tail(self._newest, self._event_ms, self._close_time, self._closed)
 
+    def follows(self, item: Item) -> bool:  # noqa: ARG002 - the port's
+        """Leave all to :meth:`accept`: there are few candles."""
+        return False
+
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return it unless it was seen, with the stretch of candles missing before it."""
         began, ended, closed = self._candle(item.message)
@@ -286,7 +303,7 @@ class Newest(Generic[Item]):
     While two connections overlap, the one that is behind is dropped message by message.
     """
 
-    __slots__ = ("_key", "_payloads", "_value", "deadline")
+    __slots__ = ("_key", "_payload", "_payloads", "_value", "deadline")
 
     first: int | None = None
     began_at = 0
@@ -294,23 +311,32 @@ class Newest(Generic[Item]):
 
     def __init__(self, key: Callable[[Any], int | None]) -> None:
         self._key = key
-        self._value: int | None = None
-        self._payloads: set[bytes] = set()
+        self._value = _BEFORE_ALL
+        self._payload = b""  # the first of that value
+        self._payloads: set[bytes] = set()  # the others
         self.deadline: int | None = None
 
     def resume(self, tail: Tail) -> None:
         """Nothing need be: what comes next is newer."""
 
-    def accept(self, item: Item) -> Sequence[Item | Missing]:
-        """Take a message; return it unless it is old."""
+    def follows(self, item: Item) -> bool:
+        """Take a message whose value is higher than any before."""
         value = self._key(item.message)
         if value is None:
+            return True
+        if value <= self._value:
+            return False
+        self._value, self._payload = value, item.payload
+        if self._payloads:
+            self._payloads = set()
+        return True
+
+    def accept(self, item: Item) -> Sequence[Item | Missing]:
+        """Take a message; return it unless it is old."""
+        if self.follows(item):
             return (item,)
-        if self._value is None or value > self._value:
-            self._value = value
-            self._payloads = {item.payload}
-            return (item,)
-        if value < self._value or item.payload in self._payloads:
+        value = self._key(item.message)
+        if value != self._value or item.payload == self._payload or item.payload in self._payloads:
             return ()
         self._payloads.add(item.payload)
         return (item,)

@@ -28,7 +28,7 @@ from bridge.core.conversions import micros
 from bridge.core.derive import event_milliseconds, record_milliseconds
 from bridge.core.notices import dead_letter
 from bridge.core.raw import raw_prefix, raw_value
-from bridge.core.varint import long_bytes
+from bridge.core.varint import long_bytes, nullable_long_bytes
 from bridge.errors import UnexpectedMessage
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class AccountDeriver:
             source.connection_id, source.epoch, message.kind,
         )  # fmt: skip
         stamp = long_bytes(source.number) + long_bytes(source.received_at)
-        value = raw_value(prefix, stamp, message.at, message.payload)
+        value = raw_value(prefix, stamp, nullable_long_bytes(message.at), message.payload)
         at = None if message.at is None else message.at // 1000
         time_ms = record_milliseconds(at, source.received_at)
         return PrivateRecord("raw", self.account.encode(), time_ms, value, None)
