@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
-from aiokafka.errors import for_code
+from aiokafka.errors import NodeNotReadyError, for_code
 from aiokafka.protocol.admin import CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _TOPIC_RESOURCE = 2
 _SET = 0
 _PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.25
 _KEPT_LONGER_IS_SAFE = frozenset({"retention.ms", "retention.bytes", "delete.retention.ms"})
 _UNORDERED_LISTS = frozenset({"cleanup.policy"})
 
@@ -237,12 +239,27 @@ class Cluster:
             self._client = None
 
     async def ask(self, request: Request[Any]) -> Any:
-        """Send a request to any broker (each passes changes on to the controller) and return its answer."""
+        """Send a request to any broker (each passes changes on to the controller) and return its answer.
+
+        A broker that cannot be reached has not got it: the next one is asked, all of them again and again until the
+        time is over.
+        """
         assert self._client is not None, "use it by `async with`"
-        try:
-            return await self._client.send(self._client.get_random_node(), request)
-        except kafka_client.LOST as error:
-            raise KafkaUnavailable(f"{self._settings.bootstrap_servers}: {error!r}") from None
+        deadline = monotonic() + self._timeout
+        lost = "it knows of no broker"
+        while True:
+            nodes = [broker.nodeId for broker in self._client.cluster.brokers()]
+            random.shuffle(nodes)
+            for node in nodes:
+                try:
+                    return await self._client.send(node, request)
+                except NodeNotReadyError as error:
+                    lost = repr(error)
+                except kafka_client.LOST as error:
+                    raise KafkaUnavailable(f"{self._settings.bootstrap_servers}: {error!r}") from None
+            if monotonic() > deadline:
+                raise KafkaUnavailable(f"{self._settings.bootstrap_servers}: {lost}")
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def shapes(self, names: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Return partitions and replicas of those of ``names`` that exist and this user may see."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge.errors import TopicMismatch
+from bridge.errors import KafkaUnavailable, TopicMismatch
 from bridge.kafka import topics
 from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Cluster, ConfigChange, Extension, FoundTopic, TopicSpec, compare
@@ -164,3 +164,17 @@ async def test_a_refusal_of_kafka_is_told(kafka, topic_prefix):
         with pytest.raises(TopicMismatch, match=rf"to create {bad.name}: .*retention\.ms"):
             await topics.apply(plan, cluster)
         assert await topics.missing([good, bad], cluster) == [bad.name]
+
+
+@pytest.mark.kafka
+async def test_a_broker_that_can_be_reached_is_asked(own_kafka):
+    """While one broker is away, each question goes to another; when all are, that is told in time."""
+    kafka = own_kafka(3)
+    async with Cluster(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers), timeout=1.0) as cluster:
+        kafka.kill(2)
+        for _ in range(12):
+            assert await topics.missing([TopicSpec("none", 1, 1)], cluster) == ["none"]
+        kafka.kill(1)
+        kafka.kill(3)
+        with pytest.raises(KafkaUnavailable, match="NodeNotReadyError"):
+            await topics.missing([TopicSpec("none", 1, 1)], cluster)
