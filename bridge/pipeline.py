@@ -18,15 +18,8 @@ from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNam
 from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
 from bridge.core.compile import TIMES, UNDECODABLE
-from bridge.core.derive import (
-    Failure,
-    Item,
-    StreamDeriver,
-    Waiting,
-    Writer,
-    event_milliseconds,
-    record_milliseconds,
-)
+from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer
+from bridge.core.event_time import event_milliseconds, record_milliseconds
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records

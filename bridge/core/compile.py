@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from bridge.core.conversions import CONVERSIONS, micros, text
 from bridge.core.decimals import DECIMALS, ZERO, decimal_bytes
+from bridge.core.event_time import record_time
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
 from bridge.core.varint import long_bytes, number_text_bytes, text_bytes
@@ -25,16 +26,47 @@ from bridge.errors import ContractError, UnexpectedMessage
 if TYPE_CHECKING:
     from bridge.core.declaration import Channel, Record
     from bridge.core.instruments import Instrument
-    from bridge.model import Market
+    from bridge.model import Header, Market
 
 UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError)
 """What reading the exchange's bytes as JSON may raise, times beyond a long included."""
 
-Unify = Callable[
-    [Any, tuple[bytes, ...], bytes, "Instrument", tuple[bytes, ...]],
-    Sequence[tuple[int, int | None, bytes]],
-]
-"""``unify(message, prefixes, stamp, instrument, constants)`` → ``(record index, Kafka time in ms or None, value)``."""
+Publish = Callable[[Any, bytes, int], bool]
+"""``publish(message, stamp, received_at)`` queues the records of a message; returns whether it made any.
+
+``stamp`` is ``connectionSequence`` and ``receivedAt``, encoded; ``received_at`` is in microseconds. Where a value fits
+no record it raises ``UnexpectedMessage`` or ``OverflowError``, and nothing is queued.
+"""
+
+
+class Bind(Protocol):
+    """What gives the :data:`Publish` of a symbol on a connection."""
+
+    def __call__(
+        self,
+        *,
+        stream: str,
+        symbol: str,
+        instrument: Instrument,
+        constants: Sequence[bytes],
+        prefixes: Sequence[bytes],
+        lanes: Sequence[Callable[[int, bytes, bytes, tuple[Header, ...]], None]],
+        key: bytes,
+        headers: tuple[Header, ...],
+    ) -> Publish:
+        """Bind what is the same for all of its messages.
+
+        Args:
+            stream: the stream's name, for errors.
+            symbol: what each message has to name, where its kind names one.
+            instrument: what that is.
+            constants: see :attr:`CompiledChannel.constants`.
+            prefixes: of each record: header and envelope up to the connection's id.
+            lanes: the lane's ``append`` of each.
+            key: of the records.
+            headers: of the records.
+        """
+
 
 _ENCODERS = {
     "decimal": "decimal_bytes",
@@ -71,7 +103,7 @@ class CompiledChannel:
         declaration: what it was compiled from.
         structures: the structure of each record index.
         decode: bytes of a combined frame → object with ``data``.
-        unify: see :data:`Unify`.
+        bind: see :class:`Bind`.
         event_time: message → event time as the exchange sent it, or None.
         symbol: message → exchange symbol, or None where messages have none.
         product: message → 1 (usdm), 2 (coinm) or None: rows of merged all-market streams.
@@ -79,7 +111,7 @@ class CompiledChannel:
         candle: message → (open time, close time, closed) for ``candle``.
         newest: message → the value that never goes back, for ``newest``.
         message: the type of a message; attributes are ``f_<wire key>``.
-        constants: which constants of the stream ``unify`` wants, in order (see :func:`constants_of`).
+        constants: which constants of the stream ``bind`` wants, in order (see :func:`constants_of`).
         source: the generated text.
     """
 
@@ -89,7 +121,7 @@ class CompiledChannel:
     structures: tuple[str, ...]
     decode: Callable[[bytes], Any]
     decode_rows: Callable[[bytes], Any]
-    unify: Unify
+    bind: Bind
     event_time: Callable[[Any], int | None]
     symbol: Callable[[Any], str | None]
     product: Callable[[Any], int | None]
@@ -126,9 +158,9 @@ class _Compiler:
 
     def compile(self) -> CompiledChannel:
         accessors = self.accessors()
-        self.unify()  # for its keys: only when all are known is it sure which of them a message may lack
+        self.bind()  # for its keys: only when all are known is it sure which of them a message may lack
         self.constants.clear()
-        lines = [*self.unify(), *accessors]
+        lines = [*self.bind(), *accessors]
         source = "\n".join(lines) + "\n"
         space = self.namespace()
         exec(compile(source, self.where, "exec"), space)  # noqa: S102 - generated here, from our own files
@@ -140,7 +172,7 @@ class _Compiler:
             structures=tuple(r.structure for r in self.declaration.records),
             decode=_decoder(self.name, message),
             decode_rows=_decoder(self.name, list[message]),  # type: ignore[valid-type]
-            unify=space["unify"],
+            bind=space["bind"],
             event_time=space["event_time"],
             symbol=space["symbol"],
             product=space["product"],
@@ -154,22 +186,45 @@ class _Compiler:
 
     # Records
 
-    def unify(self) -> list[str]:
-        lines = ["def unify(m, p, s, i, k):"]
-        for key, value in self.declaration.drop.items():
-            lines += [f"    if {self.use(key, 'text?')} == {value!r}:", "        return ()"]
-        records = [(one.when, self.record(index, one)) for index, one in enumerate(self.declaration.records)]
-        if all(when is None for when, _ in records):
-            return [*lines, f"    return ({''.join(f'{made}, ' for _, made in records)})"]
-        lines.append("    records = []")
-        for when, made in records:
-            if when is not None:
-                lines.append(f"    if {self.use(when, 'text?')}:")
-            lines.append(f"    {'' if when is None else '    '}records.append({made})")
-        return [*lines, "    return records"]
+    def bind(self) -> list[str]:
+        """Return the text of ``bind``: one expression a record, whose parts are joined."""
+        records = [(one.when, *self.record(index, one)) for index, one in enumerate(self.declaration.records)]
+        numbers = range(len(records))
+        return [
+            "def bind(*, stream, symbol, instrument, constants, prefixes, lanes, key, headers):",
+            *(f"    constant{n} = constants[{n}]" for n in range(len(self.constants))),
+            *(f"    prefix{n}, append{n} = prefixes[{n}], lanes[{n}]" for n in numbers),
+            "    def publish(m, stamp, received_at):",
+            *(f"        {line}" for line in self.checks()),
+            *(f"        value{n} = {value}" for n, (_, _, value) in enumerate(records)),
+            *(
+                f"        {'' if when is None else f'if value{n} is not None: '}"
+                f"append{n}({time}, key, value{n}, headers)"
+                for n, (when, time, _) in enumerate(records)
+            ),
+            f"        return {self.made([when for when, _, _ in records])}",
+            "    return publish",
+        ]
 
-    def record(self, index: int, record: Record) -> str:
-        """Return the expression that makes a record: its index, its Kafka time and its value."""
+    def checks(self) -> list[str]:
+        lines = []
+        if self.declaration.symbol is not None:
+            found = self.use(self.declaration.symbol, "text")
+            wrong = f"raise UnexpectedMessage(f'symbol {{{found}!r}} on the stream {{stream}}')"
+            lines.append(f"if {found} != symbol: {wrong}")
+        for key, value in self.declaration.drop.items():
+            lines.append(f"if {self.use(key, 'text?')} == {value!r}: return False")
+        return lines
+
+    @staticmethod
+    def made(conditions: list[str | None]) -> str:
+        """Return the expression that says whether any record was made."""
+        if None in conditions:
+            return "True"
+        return " or ".join(f"value{n} is not None" for n in range(len(conditions))) or "False"
+
+    def record(self, index: int, record: Record) -> tuple[str, str]:
+        """Return the expressions of a record's Kafka time and of its value, None where it is not due."""
         schema = self.schemas.get(record.structure)
         if schema is None or not schema.unified:
             raise ContractError(f"{self.where}: no unified structure {record.structure!r} in avro/")
@@ -181,23 +236,23 @@ class _Compiler:
                 f"{self.where}: avro/{record.structure}.avsc has no field {', '.join(sorted(stray))}"
             )
         sequence = next(f for f in schema.fields if f.name == "sequence")
-        parts = [f"p[{index}]", "s"]
+        parts = [f"prefix{index}", "stamp"]
         for target in (sequence, *body):
             self.where = f"{self.file}: {record.structure}.{target.name}"
             parts += self.value(fields.get(target.name), target, record)
         self.where = self.file
-        time = self.kafka_time(record.time or fields.get("timestamp"))
-        return f"({index}, {time}, b''.join(({', '.join(_merge_constants(parts))})))"
+        value = f"b''.join(({', '.join(_merge_constants(parts))}))"
+        if record.when is not None:
+            value += f" if {self.use(record.when, 'text?')} else None"
+        return self.kafka_time(record.time or fields.get("timestamp")), value
 
     def kafka_time(self, expression: str | None) -> str:
         if expression is None:
-            return "None"
-        key = expression.split("|")[0].strip()
-        if "|" in expression:
-            return f"({self.use(key, 'int?')} or {self.use(expression.split('|')[1].strip(), 'int?')})"
-        return self.use(key, "int?")
+            return "received_at // 1000"
+        keys = [self.use(key.strip(), "int?") for key in expression.split("|")]
+        return f"record_time({' or '.join(keys)}, received_at)"
 
-    def value(self, expression: str | None, target: SchemaField, record: Record) -> list[str]:
+    def value(self, expression: str | None, target: SchemaField, record: Record) -> list[str]:  # noqa: PLR0911 - a table
         """Return the Python expressions whose values, joined, are the Avro encoding of one field."""
         if expression is None:
             return [repr(self.empty(target, record))]
@@ -205,7 +260,7 @@ class _Compiler:
             return [repr(self.constant(expression[1:], target))]
         if expression in {"option()", "zone()"}:
             self.constants.append((expression[:-2], target))
-            return [f"k[{len(self.constants) - 1}]"]
+            return [f"constant{len(self.constants) - 1}"]
         call = CALL.fullmatch(expression)
         if call is None:
             return self.plain(expression, target)
@@ -214,13 +269,13 @@ class _Compiler:
             return [f"levels({self.use(keys[0], 'levels')})"]
         if name == "nonzero" and target.kind == "decimal" and target.nullable and len(keys) == 1:
             price = self.use(keys[0], "text?")
-            return [f"(b'\\x02' + v if (v := {price}) and (v := DECIMALS[v]) != ZERO else b'\\x00')"]
+            return _choice(f"(v := {price}) and (v := DECIMALS[v]) != ZERO", "v")
         return self.call(name, keys, target)
 
     def call(self, name: str, keys: list[str], target: SchemaField) -> list[str]:
         """Return how the result of a conversion is encoded."""
         found = checked_call(name, keys, target, CONVERSIONS, _GIVEN, _SPECIAL, self.where)
-        values = ["i" if wire is None else self.use(key, wire) for key, wire in found]
+        values = ["instrument" if wire is None else self.use(key, wire) for key, wire in found]
         function = CONVERSIONS[name]
         if [wire for _, wire in found] == ["flag"]:  # it has two results only, which are made here
             yes, no = (self.fixed(function(flag), target) for flag in (True, False))
@@ -242,7 +297,7 @@ class _Compiler:
         maybe = self.keys.wire(expression, wire).endswith("?")
         if target.kind == "decimal":
             if target.nullable:  # "" is null, too
-                return [f"(b'\\x02' + DECIMALS[v] if (v := {value}) else b'\\x00')"]
+                return _choice(f"(v := {value})", "DECIMALS[v]")
             return [f"DECIMALS[{value}]"]
         if target.kind == "timestamp":
             return self.encoded(value, target, "TIMES", maybe=maybe)
@@ -263,7 +318,7 @@ class _Compiler:
             return [_applied(encoder, value)]
         if not maybe:
             return [repr(b"\x02"), _applied(encoder, value)]
-        return [f"(b'\\x02' + {_applied(encoder, 'v')} if (v := {value}) is not None else b'\\x00')"]
+        return _choice(f"(v := {value}) is not None", _applied(encoder, "v"))
 
     def fixed(self, value: object, target: SchemaField) -> bytes:
         """Return the encoding of a value that is known now."""
@@ -333,6 +388,8 @@ class _Compiler:
             "text_bytes": text_bytes,
             "number_text_bytes": number_text_bytes,
             "levels": levels_bytes,
+            "record_time": record_time,
+            "UnexpectedMessage": UnexpectedMessage,
             **CONVERSIONS,
         }
         for symbols, name in self.enums.items():
@@ -379,6 +436,11 @@ def constant_bytes(text: str, target: SchemaField, where: str) -> bytes:
     if target.kind == "boolean":
         return head + (b"\x01" if text == "true" else b"\x00")
     raise ContractError(f"{where}: {target.name} is a {target.kind}; a constant can't be given")
+
+
+def _choice(condition: str, encoded: str) -> list[str]:
+    """Return the expressions of a ``["null", …]`` field: two parts, as joining them is cheaper than adding them up."""
+    return [f"(b'\\x02' if (there := {condition}) else b'\\x00')", f"({encoded} if there else b'')"]
 
 
 def _applied(encoder: str, value: str) -> str:

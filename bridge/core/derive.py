@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from bridge.core.book_sync import Change, Due
-from bridge.core.conversions import micros, milliseconds
+from bridge.core.conversions import micros
 from bridge.core.coverage import by_of
+from bridge.core.event_time import record_milliseconds
 from bridge.core.sequence import Missing, Newest, Sequencer, Tail, sequencer
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import UnexpectedMessage
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.core.book import Book
     from bridge.core.book_sync import BookSync, Happening
-    from bridge.core.compile import CompiledChannel
+    from bridge.core.compile import CompiledChannel, Publish
     from bridge.core.coverage import By
     from bridge.core.history import StreamHistory
     from bridge.core.instruments import Instrument, Instruments
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
 
 PRODUCT: dict[Market, int] = {"usdm": 1, "coinm": 2}
 """``st`` of rows of merged all-market streams."""
-
-LATEST_TIME = 1 << 52
-"""Times of the exchange beyond it (year 2112 in microseconds) are not believed."""
-
-
-MOST_AHEAD_MS = 3_000_000
-"""How far ahead of its receipt an event's time may lie to be its records' time. Kafka refuses a record that is an hour
-ahead of the broker's clock (``message.timestamp.after.max.ms``); ten minutes are for clocks that differ."""
 
 
 class Item(msgspec.Struct, gc=False):
@@ -111,28 +104,19 @@ class Writer:
 
 
 class _Binding(NamedTuple):
-    """What is the same for all messages of a symbol on a connection."""
+    """What is the same for all messages of a symbol on a connection.
 
-    prefixes: tuple[bytes, ...]
+    Attributes:
+        publish: makes the records of a message and queues them.
+        instrument: what the symbol is.
+        key: of its records.
+        lanes: of each record.
+    """
+
+    publish: Publish
     instrument: Instrument
     key: bytes
     lanes: tuple[Lane, ...]
-
-
-def event_milliseconds(time: int | None) -> int | None:
-    """Return a time of the exchange in milliseconds; None where there is none or it is not to be believed."""
-    if time is None or not 0 < time < LATEST_TIME:
-        return None
-    return milliseconds(time)
-
-
-def record_milliseconds(event_ms: int | None, received_at: int) -> int:
-    """Return the Kafka time of an event's records: its own, or that of receipt (microseconds) where it has none.
-
-    Or where its own lies so far ahead that Kafka would refuse the record, and with it what it holds.
-    """
-    received = received_at // 1000
-    return received if event_ms is None or event_ms > received + MOST_AHEAD_MS else event_ms
 
 
 class StreamDeriver:
@@ -163,8 +147,6 @@ class StreamDeriver:
         self._bindings: dict[int, dict[str, _Binding]] = {}  # by connection, by symbol
         self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
-        self._checked = compiled.declaration.symbol is not None
-        self._unify, self._symbol = compiled.unify, compiled.symbol
         self._book_item: Item | None = None
         self._resumed: Tail | None = None
 
@@ -259,13 +241,10 @@ class StreamDeriver:
             if symbol is None:
                 if self._product is not None and self.compiled.product(message) not in {None, self._product}:
                     return
-                symbol = self._symbol(message) or ""
-            elif self._checked and self._symbol(message) != symbol:
-                found = self._symbol(message)
-                raise UnexpectedMessage(f"symbol {found!r} on the stream {self.stream.name}")  # noqa: TRY301
+                symbol = self.compiled.symbol(message) or ""
             bindings = self._bindings.get(item.connection_id)
             binding = bindings.get(symbol) if bindings is not None else None
-            self._queue(item, message, binding or self._bind(item.connection_id, symbol), self.writer.headers)
+            (binding or self._bind(item.connection_id, symbol)).publish(message, item.stamp, item.received_at)
         except (UnexpectedMessage, OverflowError) as error:
             self._outlets.failed(self, Failure("unify", str(error), item))
             if self.book is not None:
@@ -274,14 +253,6 @@ class StreamDeriver:
         else:
             if self.book is not None:
                 self._follow(self.book, item, message)
-
-    def _queue(self, item: Item, message: Any, binding: _Binding, headers: tuple[Header, ...]) -> bool:
-        prefixes, instrument, key, lanes = binding
-        records = self._unify(message, prefixes, item.stamp, instrument, self._constants)
-        for index, time, value in records:
-            at = record_milliseconds(event_milliseconds(time), item.received_at)
-            lanes[index].append(at, key, value, headers)
-        return bool(records)
 
     def recovery(self, gap: str) -> Callable[[Item], bool]:
         """Return what derives an event of the past that fills ``gap``, and says whether it made its record.
@@ -294,11 +265,11 @@ class StreamDeriver:
         if writer.origin == "live":
             run = Header("run-id", f"gap:{gap}".encode())
             writer = replace(writer, origin="backfill", headers=(*writer.headers, run))
-        binding = self._binding(0, symbol, writer)
+        publish = self._binding(0, symbol, writer).publish
 
         def recover(item: Item) -> bool:
             try:
-                return self._queue(item, item.message, binding, writer.headers)
+                return publish(item.message, item.stamp, item.received_at)
             except (UnexpectedMessage, OverflowError) as error:
                 self._outlets.failed(self, Failure("unify", str(error), item))
                 return False
@@ -363,12 +334,18 @@ class StreamDeriver:
         instrument = table.pair(symbol) if self.by_pair else table.get(symbol)
         key = instrument.symbol.encode()
         schemas = [self._schemas[s] for s in self.compiled.structures]
-        return _Binding(
-            tuple(s.header + envelope(s, instrument, channel, writer, connection_id) for s in schemas),
-            instrument,
-            key,
-            tuple(self._outlets.lane(s.structure, key, channel) for s in schemas),
+        lanes = tuple(self._outlets.lane(s.structure, key, channel) for s in schemas)
+        publish = self.compiled.bind(
+            stream=self.stream.name,
+            symbol=symbol,
+            instrument=instrument,
+            constants=self._constants,
+            prefixes=[s.header + envelope(s, instrument, channel, writer, connection_id) for s in schemas],
+            lanes=[lane.append for lane in lanes],
+            key=key,
+            headers=writer.headers,
         )
+        return _Binding(publish, instrument, key, lanes)
 
 
 class Waiting:

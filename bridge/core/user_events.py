@@ -25,7 +25,7 @@ from bridge.core.account_records import (
 from bridge.core.account_state import AccountState
 from bridge.core.compile import UNDECODABLE
 from bridge.core.conversions import micros
-from bridge.core.derive import event_milliseconds, record_milliseconds
+from bridge.core.event_time import event_milliseconds, record_milliseconds
 from bridge.core.notices import dead_letter
 from bridge.core.raw import raw_prefix, raw_value
 from bridge.core.varint import long_bytes, nullable_long_bytes

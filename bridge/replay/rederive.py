@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from bridge import __version__
 from bridge.core.book_sync import CHANNEL, depth_request
-from bridge.core.derive import Writer, record_milliseconds
+from bridge.core.derive import Writer
+from bridge.core.event_time import record_milliseconds
 from bridge.core.history import asked
 from bridge.core.instruments import InstrumentHistory, Instruments
 from bridge.core.market_records import market_records

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bridge.core import notices
 from bridge.core.book_sync import book_of
 from bridge.core.compile import UNDECODABLE
-from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer, event_milliseconds
+from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer
+from bridge.core.event_time import event_milliseconds
 from bridge.core.gap_filling import GapFilling
 from bridge.core.standing import Standings
 from bridge.core.unmade import unmade_notice

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 import pytest
@@ -25,12 +25,16 @@ from bridge.core.compile import CompiledChannel, compile_channel
 from bridge.core.conversions import CONVERSIONS
 from bridge.core.declaration import Channel, OnMarket, Record, Sequence
 from bridge.core.derive import Writer, envelope
+from bridge.core.event_time import event_milliseconds, record_milliseconds
 from bridge.core.instruments import Instrument, Instruments, parse_exchange_info
 from bridge.core.varint import long_bytes
 from bridge.errors import ContractError, UnexpectedMessage
-from bridge.model import Leg, Market, StreamState
+from bridge.model import Header, Leg, Market, StreamState
 from bridge.schema import schemas
 from tests.derived import KeepingPublisher, pipeline, read
+
+if TYPE_CHECKING:
+    from collections import abc
 
 CASES = Path(__file__).parents[1] / "cases"
 UNIFIED = sorted((market, name) for (market, name), c in catalogue().channels.items() if c.structures)
@@ -261,6 +265,29 @@ def _chosen(compiled: CompiledChannel) -> tuple[Instrument, tuple[bytes, ...]]:
     return instrument, catalogue().constants(compiled, choice)
 
 
+def _derived(
+    compiled: CompiledChannel,
+    message: Any,
+    instrument: Instrument,
+    *,
+    prefixes: abc.Sequence[bytes],
+    stamp: bytes = b"",
+    constants: abc.Sequence[bytes] = (),
+) -> list[tuple[int, int, bytes]]:
+    """Return the records of a message: which of the declared ones, its Kafka time, its value."""
+    queued: list[tuple[int, int, bytes]] = []
+
+    def lane(index: int) -> abc.Callable[[int, bytes, bytes, tuple[Header, ...]], None]:
+        return lambda time, _key, value, _headers: queued.append((index, time, value))
+
+    publish = compiled.bind(
+        stream="x", symbol=compiled.symbol(message) or "", instrument=instrument, constants=constants,
+        prefixes=prefixes, lanes=[lane(index) for index in range(len(prefixes))], key=b"", headers=(),
+    )  # fmt: skip
+    assert publish(message, stamp, RECEIVED_AT) is bool(queued)
+    return queued
+
+
 @pytest.mark.parametrize(("market", "name"), UNIFIED)
 @moderate
 @given(data=st.data())
@@ -274,7 +301,7 @@ def test_records_say_what_the_message_says(market: Market, name: str, data: st.D
         schemas()[s].header + envelope(schemas()[s], instrument, name, WRITER, 7) for s in compiled.structures
     )
     stamp = long_bytes(3) + long_bytes(RECEIVED_AT)
-    derived = compiled.unify(decoded, prefixes, stamp, instrument, constants)
+    derived = _derived(compiled, decoded, instrument, prefixes=prefixes, stamp=stamp, constants=constants)
 
     maps = _maps(compiled)
     due = [
@@ -289,7 +316,8 @@ def test_records_say_what_the_message_says(market: Market, name: str, data: st.D
         assert structure == compiled.structures[index]
         declared = compiled.declaration.records[index]
         keys = (declared.time or maps[index].get("timestamp") or "").split(" | ")
-        assert time == next((at for key in keys if key and (at := _at(message, key))), None)
+        told = next((at for key in keys if key and (at := _at(message, key))), None)
+        assert time == record_milliseconds(event_milliseconds(told), RECEIVED_AT)
         for field in schema.fields:
             if (expression := maps[index].get(field.name)) is not None:
                 if expression in {"option()", "zone()"}:
@@ -503,7 +531,7 @@ def test_value_outside_an_enum_is_unexpected() -> None:
     instrument, _ = _chosen(compiled)
     message = compiled.decode(json.dumps({"data": payload}).encode()).data
     with pytest.raises(UnexpectedMessage, match="'both' is none of buy, sell"):
-        compiled.unify(message, (b"",), b"", instrument, ())
+        _derived(compiled, message, instrument, prefixes=[b""])
 
 
 def test_unknown_contract_size_leaves_values_out() -> None:
@@ -514,5 +542,6 @@ def test_unknown_contract_size_leaves_values_out() -> None:
     schema = schemas()["trade"]
     stranger = replace(known, contract_size=None)
     prefix = schema.header + envelope(schema, stranger, "agg-trade", WRITER, 1)
-    [(_, _, value)] = compiled.unify(message, (prefix,), long_bytes(0) + long_bytes(0), stranger, ())
+    stamp = long_bytes(0) + long_bytes(0)
+    [(_, _, value)] = _derived(compiled, message, stranger, prefixes=[prefix], stamp=stamp)
     assert read(value)[1]["cost"] is None
