@@ -108,7 +108,7 @@ class Corpus:
     def __init__(
         self, *, symbols: int = 400, seed: int = 1, start_ms: int = 1_760_000_000_000, per_ms: float = 100.0
     ) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a market, not a secret
+        self._random = random.Random(seed)
         self._symbols = [self._listed(name) for name in symbol_names(symbols)]
         self._weights = list(accumulate(1 / rank for rank in range(1, symbols + 1)))
         self._start, self._per_ms = start_ms, per_ms

@@ -77,7 +77,7 @@ class Broker:
 
     @staticmethod
     def _place(topic: str, partition: int) -> TopicPartition:
-        from aiokafka.structs import TopicPartition  # noqa: PLC0415
+        from aiokafka.structs import TopicPartition
 
         return TopicPartition(topic, partition)
 
@@ -158,7 +158,7 @@ def _instructions(count: int, symbols: int, corpus: str) -> int:
         sys.executable, __file__, "--once", corpus, "--messages", str(count), "--symbols", str(symbols),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
     assert found is not None, done.stderr
     return int(found[1].replace(",", ""))

@@ -370,15 +370,17 @@ class Pipeline:
             try:
                 message = decode(payload).data
                 time = event_time(message)
-                event_ms = event_milliseconds(time)
+                event_ms = None if time is None else event_milliseconds(time)
             except UNDECODABLE as error:
                 append(received_at // 1000, key, raw_value(prefix, stamp, NO_TIME, payload))
                 item = Item(None, payload, received_at, None, leg.connection_id, number, stamp)
                 self.failed(deriver, Failure("parse", str(error), item))
                 continue
-            shown_time = NO_TIME if event_ms is None else b"\x02" + TIMES[time]  # type: ignore[index]
-            value = raw_value(prefix, stamp, shown_time, payload)
-            append(record_milliseconds(event_ms, received_at), key, value)
+            if event_ms is None:
+                append(received_at // 1000, key, raw_value(prefix, stamp, NO_TIME, payload))
+            else:
+                value = raw_value(prefix, stamp, b"\x02" + TIMES[time], payload)  # type: ignore[index]
+                append(record_milliseconds(event_ms, received_at), key, value)
             item = Item(message, payload, received_at, event_ms, leg.connection_id, number, stamp)
             if not deriver.take(item):
                 waiting.note(deriver)

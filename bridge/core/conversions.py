@@ -25,20 +25,21 @@ MaybeInt = int | None
 Flag = bool
 
 HUNDRED = 100 * ONE
-_MILLISECONDS_BELOW = 10**14
+MILLISECONDS_BELOW = 10**14
+"""Times below it are milliseconds (until the year 5138), the others microseconds, as in Binance's public archive."""
 
 
 def micros(time: int) -> int:
     """Return a time of the exchange in microseconds; it comes in milliseconds or, where asked for, microseconds.
 
-    Values below 10**14 are milliseconds (until the year 5138), as in Binance's public archive.
+    :data:`MILLISECONDS_BELOW` tells them apart.
     """
-    return time * 1000 if time < _MILLISECONDS_BELOW else time
+    return time * 1000 if time < MILLISECONDS_BELOW else time
 
 
 def milliseconds(time: int) -> int:
     """Return a time of the exchange in milliseconds, rounded down; see :func:`micros` for how it comes."""
-    return time if time < _MILLISECONDS_BELOW else time // 1000
+    return time if time < MILLISECONDS_BELOW else time // 1000
 
 
 def text(value: Int) -> str:

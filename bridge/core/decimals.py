@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
-from typing import TypeVar
 
 from bridge.core.varint import long_bytes
 from bridge.errors import UnexpectedMessage
@@ -24,8 +23,6 @@ _WHOLE_DIGITS = PRECISION - SCALE
 _SHIFTS: tuple[int, ...] = tuple(10 ** (SCALE - decimals) for decimals in range(SCALE + 1))
 _LENGTHS = tuple(long_bytes(size) for size in range(17))
 _GENERATION = 150_000
-
-T = TypeVar("T")
 
 
 class DoesNotFit(UnexpectedMessage):
@@ -89,46 +86,53 @@ def decimal_bytes(number: int) -> bytes:
     raise DoesNotFit(f"{Decimal(number).scaleb(-SCALE):E} does not fit decimal({PRECISION}, {SCALE})")
 
 
-class _Table(dict[str, T]):
-    """Texts already converted, in two generations: what was not asked for in the last one is forgotten with it."""
+class DecimalTable(dict[str, bytes]):
+    """``table[text]`` is the Avro encoding of a ``decimal`` field.
+
+    It is kept in two generations: what was not asked for in the last one is forgotten with it, so memory stays bounded.
+    """
 
     __slots__ = ("_older",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._older: dict[str, T] = {}
+        self._older: dict[str, bytes] = {}
 
-    def __missing__(self, text: str) -> T:
-        """Convert ``text``, unless that was done in the last generation."""
+    def __missing__(self, text: str) -> bytes:
+        """Convert ``text``, unless that was done in the last generation.
+
+        The form that nearly all numbers have is converted here, without a further call: of the time that a bridge
+        spends, a fifth goes by in this method.
+        """
+        value = self._older.get(text)
+        if value is None:
+            digits = text.replace(".", "", 1)
+            whole = text.find(".")
+            decimals = len(digits) - whole
+            if 0 < whole <= _WHOLE_DIGITS and decimals <= SCALE and digits.isdecimal() and digits.isascii():
+                number = int(digits) * _SHIFTS[decimals]
+                size = (number.bit_length() + 8) >> 3
+                value = _LENGTHS[size] + number.to_bytes(size)
+            else:
+                value = decimal_bytes(unscaled(text))
         if len(self) >= _GENERATION:
             self._older = dict(self)
             self.clear()
-        value = self[text] = self._older.get(text) or self.convert(text)
+        self[text] = value
         return value
 
-    def convert(self, text: str) -> T:
-        """Convert ``text``."""
-        raise NotImplementedError
 
-
-class DecimalTable(_Table[bytes]):
-    """``table[text]`` is the Avro encoding of a ``decimal`` field."""
-
-    __slots__ = ()
-
-    def convert(self, text: str) -> bytes:
-        """Encode ``text``."""
-        return decimal_bytes(unscaled(text))
-
-
-class UnscaledTable(_Table[int]):
+class UnscaledTable(dict[str, int]):
     """``table[text]`` is the unscaled integer of ``text``."""
 
     __slots__ = ()
 
-    def convert(self, text: str) -> int:
+    def __missing__(self, text: str) -> int:
         """Read ``text``; most often its encoding is there already, and cheaper to read."""
-        return int.from_bytes(DECIMALS[text][1:], signed=True)
+        if len(self) >= _GENERATION:
+            self.clear()
+        number = self[text] = int.from_bytes(DECIMALS[text][1:], signed=True)
+        return number
 
 
 DECIMALS = DecimalTable()

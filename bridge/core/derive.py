@@ -103,22 +103,6 @@ class Writer:
     headers: tuple[Any, ...] = ()
 
 
-class _Binding(NamedTuple):
-    """What is the same for all messages of a symbol on a connection.
-
-    Attributes:
-        publish: makes the records of a message and queues them.
-        instrument: what the symbol is.
-        key: of its records.
-        lanes: of each record.
-    """
-
-    publish: Publish
-    instrument: Instrument
-    key: bytes
-    lanes: tuple[Lane, ...]
-
-
 class StreamDeriver:
     """One stream, across all connections that carry it."""
 
@@ -144,7 +128,8 @@ class StreamDeriver:
         self.event_time: Callable[[Any], int | None] = self._rows_time if self.rows else compiled.event_time
         self.instruments = instruments
         self._constants, self._schemas, self._outlets = constants, schemas, outlets
-        self._bindings: dict[int, dict[str, _Binding]] = {}  # by connection, by symbol
+        self._bindings: dict[int, dict[str, Publish]] = {}  # by connection, by symbol
+        self._symbol = stream.symbol
         self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
         self._book_item: Item | None = None
@@ -210,7 +195,10 @@ class StreamDeriver:
     def take(self, item: Item) -> bool:
         """Put a message in order and derive what is due; return whether it simply followed, so that nothing is held."""
         if self._sequencer.follows(item):
-            self._derive(item)
+            if self.rows:
+                self._derive(item)
+            else:
+                self._derive_one(item, item.message)
             return True
         for due in self._sequencer.accept(item):
             if type(due) is Missing:
@@ -237,14 +225,14 @@ class StreamDeriver:
 
     def _derive_one(self, item: Item, message: Any) -> None:
         try:
-            symbol = self.stream.symbol
+            symbol = self._symbol
             if symbol is None:
                 if self._product is not None and self.compiled.product(message) not in {None, self._product}:
                     return
                 symbol = self.compiled.symbol(message) or ""
-            bindings = self._bindings.get(item.connection_id)
-            binding = bindings.get(symbol) if bindings is not None else None
-            (binding or self._bind(item.connection_id, symbol)).publish(message, item.stamp, item.received_at)
+            bindings = self._bindings.get(item.connection_id) or {}
+            publish = bindings.get(symbol) or self._bind(item.connection_id, symbol)
+            publish(message, item.stamp, item.received_at)
         except (UnexpectedMessage, OverflowError) as error:
             self._outlets.failed(self, Failure("unify", str(error), item))
             if self.book is not None:
@@ -265,7 +253,7 @@ class StreamDeriver:
         if writer.origin == "live":
             run = Header("run-id", f"gap:{gap}".encode())
             writer = replace(writer, origin="backfill", headers=(*writer.headers, run))
-        publish = self._binding(0, symbol, writer).publish
+        publish = self._publish(0, symbol, writer)
 
         def recover(item: Item) -> bool:
             try:
@@ -307,12 +295,10 @@ class StreamDeriver:
         assert sync is not None
         assert sync.book is not None
         assert symbol is not None
-        binding = self._bindings.get(item.connection_id, {}).get(symbol) or self._bind(
-            item.connection_id, symbol
-        )
+        instrument, key = self._instrument(symbol)
         schema = self._schemas["order-book"]
         writer = replace(self.writer, origin="snapshot") if self.writer.origin == "live" else self.writer
-        head = envelope(schema, binding.instrument, self.compiled.channel, writer, item.connection_id)
+        head = envelope(schema, instrument, self.compiled.channel, writer, item.connection_id)
         body = book_snapshot(
             sync.book,
             sync.sequence,
@@ -320,32 +306,32 @@ class StreamDeriver:
             getattr(item.message, "f_T", None),
         )
         at = record_milliseconds(item.event_ms, item.received_at)
-        binding.lanes[0].append(
-            at, binding.key, b"".join((schema.header, head, item.stamp, body)), self.writer.headers
-        )
+        lane = self._outlets.lane("order-book", key, self.compiled.channel)
+        lane.append(at, key, b"".join((schema.header, head, item.stamp, body)), self.writer.headers)
 
-    def _bind(self, connection_id: int, symbol: str) -> _Binding:
-        binding = self._binding(connection_id, symbol, self.writer)
-        self._bindings.setdefault(connection_id, {})[symbol] = binding
-        return binding
+    def _bind(self, connection_id: int, symbol: str) -> Publish:
+        publish = self._publish(connection_id, symbol, self.writer)
+        self._bindings.setdefault(connection_id, {})[symbol] = publish
+        return publish
 
-    def _binding(self, connection_id: int, symbol: str, writer: Writer) -> _Binding:
-        table, channel = self.instruments, self.compiled.channel
-        instrument = table.pair(symbol) if self.by_pair else table.get(symbol)
-        key = instrument.symbol.encode()
-        schemas = [self._schemas[s] for s in self.compiled.structures]
-        lanes = tuple(self._outlets.lane(s.structure, key, channel) for s in schemas)
-        publish = self.compiled.bind(
+    def _instrument(self, symbol: str) -> tuple[Instrument, bytes]:
+        """Return what a symbol of the stream is, and the key of its records."""
+        instrument = self.instruments.pair(symbol) if self.by_pair else self.instruments.get(symbol)
+        return instrument, instrument.symbol.encode()
+
+    def _publish(self, connection_id: int, symbol: str, writer: Writer) -> Publish:
+        instrument, key = self._instrument(symbol)
+        channel, schemas = self.compiled.channel, [self._schemas[s] for s in self.compiled.structures]
+        return self.compiled.bind(
             stream=self.stream.name,
             symbol=symbol,
             instrument=instrument,
             constants=self._constants,
             prefixes=[s.header + envelope(s, instrument, channel, writer, connection_id) for s in schemas],
-            lanes=[lane.append for lane in lanes],
+            lanes=[self._outlets.lane(s.structure, key, channel).append for s in schemas],
             key=key,
             headers=writer.headers,
         )
-        return _Binding(publish, instrument, key, lanes)
 
 
 class Waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.core.conversions import milliseconds
+from bridge.core.conversions import MILLISECONDS_BELOW, milliseconds
 
 LATEST_TIME = 1 << 52
 """Times of the exchange beyond it (year 2112 in microseconds) are not believed."""
@@ -30,4 +30,8 @@ def record_milliseconds(event_ms: int | None, received_at: int) -> int:
 
 def record_time(time: int | None, received_at: int) -> int:
     """Return the Kafka time of the records of an event that has ``time``, as the exchange sent it."""
-    return received_at // 1000 if time is None else record_milliseconds(event_milliseconds(time), received_at)
+    received = received_at // 1000
+    if time is None or time <= 0:
+        return received
+    event_ms = time if time < MILLISECONDS_BELOW else time // 1000
+    return event_ms if event_ms <= received + MOST_AHEAD_MS else received

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.core.varint import long_bytes, text_bytes
+from bridge.core.varint import long_bytes, size_bytes, text_bytes
 
 if TYPE_CHECKING:
     from bridge.core.schema import Schema
@@ -52,4 +52,4 @@ def raw_value(prefix: bytes, stamp: bytes, event_time: bytes, payload: bytes) ->
         event_time: ``eventTime``, encoded.
         payload: the bytes as received.
     """
-    return b"".join((prefix, stamp, event_time, long_bytes(len(payload)), payload))
+    return b"".join((prefix, stamp, event_time, size_bytes(len(payload)), payload))

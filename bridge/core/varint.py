@@ -42,6 +42,11 @@ _REMEMBERED: Final = 20_000
 _TAILS = _Tails()
 
 
+def size_bytes(size: int) -> bytes:
+    """Return the Avro encoding of the length of something: as :func:`long_bytes`, for numbers from 0 on."""
+    return _SHORT[size << 1] if size < 0x2000 else long_bytes(size)
+
+
 def nullable_long_bytes(number: int | None) -> bytes:
     """Return the Avro encoding of a ``["null", "long"]`` field."""
     return b"\x00" if number is None else b"\x02" + long_bytes(number)
