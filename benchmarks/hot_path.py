@@ -94,7 +94,7 @@ def _ignore(outbox: Outbox) -> None:
 def made_ready(symbols: int) -> tuple[Pipeline, Leg]:
     """Return a pipeline for every stream of the corpus, and the connection that carries them."""
     streams = catalogue()
-    headers = (Header("schema", bytes(8)), Header("run-id", b"live"))
+    headers = (Header("version", b"0.0.0"),)
     pipeline = Pipeline(
         catalogue=streams, schemas=schemas(), names=TopicNames("prod"), publisher=Broker(), telemetry=Telemetry(),
         writer=Writer("live", 7, headers), hold_ms=250, state_interval_ms=1000,
