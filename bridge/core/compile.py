@@ -20,7 +20,7 @@ from bridge.core.decimals import DECIMALS, ZERO, decimal_bytes
 from bridge.core.event_time import record_time
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
-from bridge.core.varint import long_bytes, number_text_bytes, text_bytes
+from bridge.core.varint import long_bytes, number_text_bytes, size_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
 
 if TYPE_CHECKING:
@@ -417,7 +417,7 @@ def levels_bytes(levels: list[tuple[str, str]]) -> bytes:
         return b"\x00"
     # Mapped in C, for half of what a bridge does is this line.
     decimals = map(DECIMALS.__getitem__, chain.from_iterable(levels))
-    return b"".join((long_bytes(len(levels)), *decimals, b"\x00"))
+    return b"".join((size_bytes(len(levels)), *decimals, b"\x00"))
 
 
 def constant_bytes(text: str, target: SchemaField, where: str) -> bytes:

@@ -106,10 +106,14 @@ class DecimalTable(dict[str, bytes]):
         """
         value = self._older.get(text)
         if value is None:
-            digits = text.replace(".", "", 1)
-            whole = text.find(".")
-            decimals = len(digits) - whole
-            if 0 < whole <= _WHOLE_DIGITS and decimals <= SCALE and digits.isdecimal() and digits.isascii():
+            whole, _, fraction = text.partition(".")
+            digits, decimals = whole + fraction, len(fraction)
+            if (
+                0 < len(whole) <= _WHOLE_DIGITS
+                and decimals <= SCALE
+                and digits.isdecimal()  # other scripts' digits are decimal, too
+                and digits.isascii()
+            ):
                 number = int(digits) * _SHIFTS[decimals]
                 size = (number.bit_length() + 8) >> 3
                 value = _LENGTHS[size] + number.to_bytes(size)

@@ -345,7 +345,8 @@ class Outbox:
         """Queue one record, in order. Never blocks; what is queued is counted against the buffer."""
         if headers is not self._headers:
             self._take_headers(headers)
-        added = self._add(self._count, timestamp_ms, key, value, self._header_list)
+        add = self._add  # by itself: a call of a slot's value is slow
+        added = add(self._count, timestamp_ms, key, value, self._header_list)
         if added is None:
             self.seal()
             self._on_sealed(self)
