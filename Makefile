@@ -3,7 +3,8 @@
 #   make demo         a real Kafka, the exchange simulator, the bridge and a consumer; DEMO_SECONDS=30 ends by itself,
 #                     LIVE=1 reads Binance instead of the simulator, DEMO_ARGS go to `binance-bridge demo`
 #   make test         all tests but the slow fault suite; PYTEST_ARGS go to pytest
-#   make test-faults  the fault suite: kills, stalls and broken networks
+#   make test-faults  the fault suite: bridges, brokers and the exchange break, and an oracle asks for every event
+#   make test-outages the slow tests of single parts while something breaks: publishers, spool, shards, accounts
 #   make soak         the fault suite's ground-truth run for SOAK_SECONDS (half an hour)
 #   make soak-faults  the fault suite's rounds with a nemesis, until SOAK_EVENTS events are accounted for and SOAK_KILLS bridges killed
 #   make lint         ruff, both the linter and the formatter's check
@@ -27,7 +28,7 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-faults soak soak-faults lint types helm-test wheel lock clean
+.PHONY: demo test test-faults test-outages soak soak-faults lint types helm-test wheel lock clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/binance-bridge demo $(DEMO_ARGS)
@@ -37,8 +38,11 @@ test: $(VENV)/.stamp-test
 
 test-faults: $(VENV)/.stamp-test
 	rm -rf build/faults
-	$(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST_ARGS)
 	@cat build/faults/*.md 2> /dev/null || true
+
+test-outages: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -m faults --ignore=tests/faults $(PYTEST_ARGS)
 
 soak: $(VENV)/.stamp-test
 	BRIDGE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m faults tests/faults/test_ground_truth.py $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """``python -m bridge.local.lock [VERSION]`` writes ``kafka.lock`` again, for another version of Apache Kafka.
 
 For maintainers: walks Kafka's dependencies, downloads each and notes its SHA-256 (half a minute). Run
-``make test test-faults`` afterwards and commit the file.
+``make test test-faults test-outages`` afterwards and commit the file.
 """
 
 from __future__ import annotations
