@@ -2,7 +2,8 @@
 
 ``python benchmarks/hot_path.py`` prints CPU time per message, the least of several passes. ``--instructions`` counts
 instructions by valgrind instead: the same work always gives the same count, whatever else the machine does, so a change
-of one per cent shows. ``--kinds`` tells each kind of message by itself; ``--profile`` says in which functions time goes.
+of one per cent shows. ``--kinds`` tells each kind of message by itself; ``--profile`` says in which functions time
+goes.
 
 The market is :mod:`benchmarks.corpus`; everything that a bridge switches on by default is on: raw and unified records,
 sequence checks, exact decimals, standings, counts, zstd.

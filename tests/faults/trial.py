@@ -30,7 +30,7 @@ BROKERS = 3
 ENVIRONMENT: Environment = "testnet"
 HEAL_SECONDS = 120.0
 HEAL_SHARE = 3.0
-"""Gaps are filled within the exchange's request weight: what a long round left to ask for takes as long again, or longer."""
+"""Gaps are filled within the exchange's request weight: what a long round left takes as long again, or longer."""
 QUIET_SECONDS = 12.0
 """The market goes on for so long after the last fault: what every stream lost has to show."""
 
