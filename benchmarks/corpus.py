@@ -1,8 +1,8 @@
 """The market that benchmarks are run on: seeded spot messages, each written as Binance writes it.
 
 400 symbols whose shares follow Zipf's law (exponent 1), and of the messages 55 % ``bookTicker``, 25 % ``aggTrade`` and
-``trade``, 15 % ``depth@100ms`` of 10 to 40 levels, 3 % ``kline_1m`` and 2 % ``ticker``; some 280 bytes each. Prices walk
-by ticks, quantities are mostly of few digits: of 300,000 messages, nine in ten numbers were there before, about as many
+``trade``, 15 % ``depth@100ms`` of 10 to 40 levels, 3 % ``kline_1m`` and 2 % ``ticker``; some 280 bytes each. Prices
+walk by ticks, quantities are mostly of few digits: of 300,000 messages, nine in ten numbers were there before, about as many
 as of the recorded traffic of as many messages a symbol. Ids follow each other without a hole, so whoever checks them
 finds nothing missing.
 """
@@ -193,7 +193,8 @@ class Corpus:
             f'"w":"{price}","x":"{s.shown_price(s.open_price)}","c":"{price}","Q":"{self._quantity(s)}","b":"{price}",'
             f'"B":"{self._quantity(s)}","a":"{s.shown_price(s.price + 1)}","A":"{self._quantity(s)}",'
             f'"o":"{s.shown_price(s.open_price)}","h":"{s.shown_price(s.price + 40)}",'
-            f'"l":"{s.shown_price(s.price - 40)}","v":"{volume}","q":"{volume}","O":{now - 86_400_000},"C":{now},"F":{s.ids.get("t", 0)},'
+            f'"l":"{s.shown_price(s.price - 40)}","v":"{volume}","q":"{volume}",'
+            f'"O":{now - 86_400_000},"C":{now},"F":{s.ids.get("t", 0)},'
             f'"L":{s.ids.get("t", 0) + 9},"n":10}}'
         )
 
