@@ -1,10 +1,10 @@
 """The market that benchmarks are run on: seeded spot messages, each written as Binance writes it.
 
-400 symbols whose shares follow Zipf's law (exponent 1), and of the messages 55 % ``bookTicker``, 25 % ``aggTrade`` and
-``trade``, 15 % ``depth@100ms`` of 10 to 40 levels, 3 % ``kline_1m`` and 2 % ``ticker``; some 280 bytes each. Prices
-walk by ticks, quantities are mostly of few digits: of 300,000 messages, nine in ten numbers were there before, about as many
-as of the recorded traffic of as many messages a symbol. Ids follow each other without a hole, so whoever checks them
-finds nothing missing.
+400 symbols whose shares follow Zipf's law (exponent 1), and of the messages 55 % ``bookTicker``, 25 % ``aggTrade``
+and ``trade``, 15 % ``depth@100ms`` of 10 to 40 levels, 3 % ``kline_1m`` and 2 % ``ticker``; some 280 bytes each.
+Prices walk by ticks, quantities are mostly of few digits: of 300,000 messages, nine in ten numbers were there before,
+about as many as of the recorded traffic of as many messages a symbol. Ids follow each other without a hole, so
+whoever checks them finds nothing missing.
 """
 
 from __future__ import annotations
