@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from bridge.catalogue import TopicNames
-    from bridge.kafka.reader import ReadRecord, Start
+    from bridge.kafka.reader import Start
     from bridge.kafka.settings import KafkaSettings
-    from bridge.model import Market
+    from bridge.model import Fetched, Market
 
 _STATES = ("order", "balance", "position")
 _HISTORIES = ("order", "my-trade", "ledger")
@@ -80,7 +80,7 @@ class AccountCursor:
                 for key, value in self._values(records):
                     yield key, Published(topics[place.topic], value)
 
-    def _values(self, records: Iterable[ReadRecord]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
+    def _values(self, records: Iterable[Fetched]) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
         for record in records:
             try:
                 yield record.key or b"", self._decode(record.value or b"")

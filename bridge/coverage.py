@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from aiokafka import TopicPartition
 
     from bridge.core.compile import CompiledChannel
-    from bridge.kafka.reader import End, ReadRecord, Start
+    from bridge.kafka.reader import End, Start
     from bridge.kafka.settings import KafkaSettings
-    from bridge.model import Environment, Market
+    from bridge.model import Environment, Fetched, Market
 
 log = logging.getLogger("bridge")
 
@@ -180,7 +180,7 @@ class _Recount:
     async def _read(
         self,
         topics: Iterable[str],
-        take: Callable[[str, ReadRecord, dict[str, Any]], None],
+        take: Callable[[str, Fetched, dict[str, Any]], None],
         start: Start,
         end: End,
     ) -> dict[TopicPartition, int]:
@@ -220,7 +220,7 @@ class _Recount:
             return False
         newest: dict[bytes | None, dict[str, Any]] = {}
 
-        def take(_topic: str, record: ReadRecord, decoded: dict[str, Any]) -> None:
+        def take(_topic: str, record: Fetched, decoded: dict[str, Any]) -> None:
             before = newest.get(record.key)
             if before is None or before["writerEpoch"] <= decoded["writerEpoch"]:
                 newest[record.key] = decoded
@@ -239,14 +239,14 @@ class _Recount:
         start: Start = self._gaps_at or "earliest"
         self._gaps_at = await self._read([topic], self._gap, start, "now")
 
-    def _gap(self, _topic: str, record: ReadRecord, gap: dict[str, Any]) -> None:
+    def _gap(self, _topic: str, record: Fetched, gap: dict[str, Any]) -> None:
         if not self.request.wants(gap, (gap["symbol"], gap["exchangeSymbol"], gap["stream"])):
             return
         compiled = self.catalogue.channels.get((gap["market"], gap["channel"]))
         if compiled is None:
             return  # a channel of another version
         by = by_of(compiled, gap["exchangeSymbol"])
-        self._account(gap, by).told.append(Told(record.timestamp_ms * 1000, gap))
+        self._account(gap, by).told.append(Told(record.timestamp * 1000, gap))
 
     def _compiled(self, market: Market, channel: str) -> CompiledChannel:
         return self.catalogue.channel(market, channel)
@@ -278,7 +278,7 @@ class _Recount:
             dict.fromkeys(unified, self._unified) | dict.fromkeys(raw, self._raw) | {letters: self._letter}
         )
 
-        def take(topic: str, _: ReadRecord, decoded: dict[str, Any]) -> None:
+        def take(topic: str, _: Fetched, decoded: dict[str, Any]) -> None:
             layers[topic](decoded)
 
         await self._read(layers, take, start, end)

@@ -219,7 +219,7 @@ class CursorReader:
                     elif named:
                         _take_raw(found, value)
                     else:
-                        _take(found, value, record.timestamp_ms)
+                        _take(found, value, record.timestamp)
 
 
 def _take(stream: _Behind, value: Mapping[str, Any], time_ms: int) -> None:

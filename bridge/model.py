@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -164,6 +166,30 @@ class Header(NamedTuple):
 
     key: str
     value: bytes
+
+
+class Fetched(msgspec.Struct, frozen=True, gc=False):
+    """One record read from Kafka.
+
+    No tuple: of those that wait to be decoded the garbage collector would look at each, over and over.
+
+    Attributes:
+        topic: its topic.
+        partition: its partition.
+        offset: its place there.
+        timestamp: milliseconds: the event's time at the exchange where it has one, else of receipt.
+        key: its key.
+        value: its value; None deletes the key in a compacted topic.
+        headers: its headers.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Lane(Protocol):

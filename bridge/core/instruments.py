@@ -141,6 +141,8 @@ class InstrumentHistory:
         """Return the newest table received by then, else the oldest; None without any."""
         if not self.answers:
             return None
+        if self.answers[-1].received_at <= received_at:
+            return self.answers[-1].table
         newest = bisect_right(self.answers, received_at, key=lambda known: known.received_at) - 1
         return self.answers[max(0, newest)].table
 

@@ -18,6 +18,8 @@ from bridge.errors import KafkaUnavailable, TopicMismatch
 from bridge.kafka import client as kafka_client
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.topics import Cluster
+from bridge.kafka.unpacking import unpack_with
+from bridge.model import Fetched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -41,21 +43,23 @@ _FETCH_BYTES = 16 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 1024 * 1024
 
 
-class ReadRecord(NamedTuple):
-    """One record as Kafka has it."""
-
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+def _fetched(place: TopicPartition, found: Any) -> Fetched:
+    return Fetched(
+        place.topic,
+        place.partition,
+        found.offset,
+        found.timestamp,
+        found.key,
+        found.value,
+        tuple(found.headers),
+    )
 
 
 class ReadBatch(NamedTuple):
     """Records of one partition, in its order."""
 
     place: TopicPartition
-    records: list[ReadRecord]
+    records: list[Fetched]
 
 
 async def partitions_for(
@@ -186,6 +190,7 @@ class PartitionReader:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._consumer.start()
+                unpack_with(self._consumer, _fetched)
                 await self._find_offsets()
         except (KafkaError, OSError, TimeoutError) as error:
             await self._close()
@@ -288,9 +293,9 @@ class PartitionReader:
             for place in self._reading:
                 self._consumer.seek(place, self._positions[place])
 
-    async def _fetch(self) -> dict[TopicPartition, list[Any]]:
+    async def _fetch(self) -> dict[TopicPartition, list[Fetched]]:
         try:
-            found: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
+            found: dict[TopicPartition, list[Fetched]] = await self._consumer.getmany(
                 *(self._reading - self._held), timeout_ms=_WAIT_MS, max_records=self._batch_records
             )
         except OffsetOutOfRangeError as error:
@@ -298,7 +303,7 @@ class PartitionReader:
             return {}
         return found
 
-    def _wanted(self, place: TopicPartition, found: list[Any]) -> list[ReadRecord]:
+    def _wanted(self, place: TopicPartition, found: list[Fetched]) -> list[Fetched]:
         """Return what lies before the stop and within the times asked for."""
         stop = self._stops.get(place)
         if stop is not None and found and found[-1].offset >= stop:
@@ -307,7 +312,7 @@ class PartitionReader:
             found = [record for record in found if record.timestamp >= self._start]
         if isinstance(self._end, int):
             found = [record for record in found if record.timestamp < self._end]
-        return [ReadRecord(r.offset, r.timestamp, r.key, r.value, r.headers) for r in found]
+        return found
 
     async def _note_positions(self) -> None:
         """Move on, also over what is no record: markers of transactions, holes that compaction left."""

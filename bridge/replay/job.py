@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from aiokafka import TopicPartition
 
     from bridge.core.standing import StreamKey
-    from bridge.kafka.reader import End, ReadRecord, Start
+    from bridge.kafka.reader import End, Start
     from bridge.kafka.settings import KafkaSettings
-    from bridge.model import Environment
+    from bridge.model import Environment, Fetched, RawKind
 
 log = logging.getLogger("bridge")
 
@@ -136,7 +136,7 @@ class _Job:
         self.catalogue: Catalogue = catalogue()
         self.source = TopicNames(request.environment)
         self.target = TopicNames(request.environment, request.into)
-        self.decoder = Decoder([schema.structure("raw")])
+        self.decoder = Decoder([schema.structure("raw")], {"Raw": _raw_record})
         self.shape = (partitions, replication_factor)
         self.newest_epochs: dict[StreamKey, int] = {}
         self.structures = self._structures()
@@ -231,7 +231,7 @@ class _Job:
             await self._save(publisher, saved, derived)
         on_progress(progress)
 
-    def _ordered(self, records: list[ReadRecord]) -> Iterator[Written[tuple[int, RawRecord | None]]]:
+    def _ordered(self, records: list[Fetched]) -> Iterator[Written[tuple[int, RawRecord | None]]]:
         """Yield records with what orders them: as the bridges received them."""
         for record in records:
             raw = self._raw(record.value)
@@ -279,14 +279,11 @@ class _Job:
     def _raw(self, value: bytes | None) -> RawRecord | None:
         """Decode a raw record; what is none (another producer's) is left out and told."""
         try:
-            record = self.decoder.decode(value or b"")
+            record: RawRecord = self.decoder.decode(value or b"")
         except DecodeError as error:
             log.warning("left out of the replay: %s", error)
             return None
-        return RawRecord(
-            record["market"], record["channel"], record["stream"], record["symbol"], record["connectionId"],
-            record["connectionSequence"], record["receivedAt"], record["writerEpoch"], record["payload"],
-        )  # fmt: skip
+        return record
 
     @staticmethod
     async def _save(publisher: KafkaPublisher, saved: Progress, derived: dict[TopicPartition, int]) -> None:
@@ -382,6 +379,24 @@ class _Job:
     @staticmethod
     def _micros(time_ms: int | None, default: int) -> int:
         return default if time_ms is None else time_ms * 1000
+
+
+def _raw_record(
+    _environment: Environment,
+    market: Market,
+    channel: str,
+    stream: str,
+    symbol: str | None,
+    connection_id: int,
+    epoch: int,
+    _kind: RawKind,
+    number: int,
+    received_at: int,
+    _event_time: int | None,
+    payload: bytes,
+) -> RawRecord:
+    """Return what is needed of the fields of ``avro/raw.avsc``, which come in their order."""
+    return RawRecord(market, channel, stream, symbol, connection_id, number, received_at, epoch, payload)
 
 
 def _behind(

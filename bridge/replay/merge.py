@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from bisect import bisect_right
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -12,12 +14,20 @@ if TYPE_CHECKING:
 Place = TypeVar("Place")
 Item = TypeVar("Item")
 Order = tuple[int, ...]
+Line = list[tuple[Order, Place, Item]]
 
 WINDOW = 5_000_000
 """How much later than another's record, with a later time, a writer's may come in a partition (microseconds)."""
 
 
-class Written(NamedTuple, Generic[Item]):
+_order = itemgetter(0)
+
+
+def _time(entry: tuple[Order, Any, Any]) -> int:
+    return entry[0][0]
+
+
+class Written(msgspec.Struct, Generic[Item], frozen=True, gc=False):
     """An item with what orders it.
 
     Attributes:
@@ -39,22 +49,23 @@ class Merge(Generic[Place, Item]):
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Place, dict[int, deque[tuple[Order, Item]]]] = {}
+        self._waiting: dict[Place, dict[int, Line[Place, Item]]] = {}
         self._counts: dict[Place, int] = {}
         self._newest: dict[Place, int] = {}
-        self._heads: list[tuple[Order, int, int, Place]] = []
-        self._numbers: dict[Place, int] = {}
 
     def push(self, place: Place, items: Iterable[Written[Item]]) -> None:
         """Take more items of a place, in its order."""
         lines = self._waiting.setdefault(place, {})
         newest, count = self._newest.get(place, 0), 0
-        for writer, order, item in items:
-            line = lines.setdefault(writer, deque())
-            line.append((order, item))
+        for written in items:
+            order = written.order
             newest, count = max(newest, order[0]), count + 1
-            if len(line) == 1:
-                self._head(place, writer)
+            line = lines.get(written.writer)
+            if line is None:
+                line = lines[written.writer] = []
+            elif line and order < line[-1][0]:
+                order = line[-1][0]  # it goes right behind what its writer wrote before
+            line.append((order, place, written.item))
         self._newest[place] = newest
         self._counts[place] = self._counts.get(place, 0) + count
 
@@ -65,7 +76,7 @@ class Merge(Generic[Place, Item]):
     def oldest(self, place: Place) -> Iterator[Item]:
         """Yield, of each writer, the item of a place that waits longest."""
         for line in self._waiting.get(place, {}).values():
-            yield line[0][1]
+            yield line[0][2]
 
     def due(
         self, unfinished: Collection[Place], held: Collection[Place] = ()
@@ -81,19 +92,21 @@ class Merge(Generic[Place, Item]):
             (self._newest.get(place, 0) - (0 if place in held else WINDOW) for place in unfinished),
             default=None,
         )
-        while self._heads and (until is None or self._heads[0][0][0] <= until):
-            _, _, writer, place = heappop(self._heads)
-            lines = self._waiting[place]
-            line = lines[writer]
-            _, item = line.popleft()
-            self._counts[place] -= 1
-            if line:
-                self._head(place, writer)
-            else:
-                del lines[writer]
+        due: Line[Place, Item] = []
+        for place, lines in self._waiting.items():
+            before = len(due)
+            for writer in sorted(lines):
+                line = lines[writer]
+                if until is None:
+                    due += lines.pop(writer)
+                elif line[0][0][0] <= until:
+                    count = bisect_right(line, until, key=_time)
+                    due += line[:count]
+                    del line[:count]
+                    if not line:
+                        del lines[writer]
+            self._counts[place] -= len(due) - before
+        # Equals stay as they are: by their place's number, then by the writer's. Items are never compared.
+        due.sort(key=_order)
+        for _, place, item in due:
             yield place, item
-
-    def _head(self, place: Place, writer: int) -> None:
-        # Items themselves are never compared: the place's number decides between equals, then the writer's.
-        number = self._numbers.setdefault(place, len(self._numbers))
-        heappush(self._heads, (self._waiting[place][writer][0][0], number, writer, place))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from bridge.core import notices
 from bridge.core.book_sync import book_of
 from bridge.core.compile import UNDECODABLE
@@ -35,8 +37,8 @@ API = "api"
 """Channel of the raw records of answers."""
 
 
-class RawRecord(NamedTuple):
-    """What replay needs of a raw record."""
+class RawRecord(msgspec.Struct, frozen=True, gc=False):
+    """What replay needs of a raw record. No tuple: the garbage collector would look at all that wait their turn."""
 
     market: Market
     channel: str
@@ -85,6 +87,7 @@ class Tenure:
         self._waiting = Waiting()
         self._gaps = GapFilling(self)
         self._standings = Standings(epoch)
+        self._received_at, self._received = 0, b"\x00"
 
     # Streams
 
@@ -126,11 +129,10 @@ class Tenure:
     def message(self, key: StreamKey, raw: RawRecord, table: Instruments) -> None:
         """Derive what a message of a stream makes due."""
         deriver = self._current(key, table)
-        number = long_bytes(raw.number)
-        item = Item(
-            None, raw.payload, raw.received_at, None, raw.connection_id, raw.number,
-            number + long_bytes(raw.received_at),
-        )  # fmt: skip
+        if raw.received_at != self._received_at:  # it is that of all messages of a wake-up
+            self._received_at, self._received = raw.received_at, long_bytes(raw.received_at)
+        stamp = long_bytes(raw.number) + self._received
+        item = Item(None, raw.payload, raw.received_at, None, raw.connection_id, raw.number, stamp)
         try:
             item.message = deriver.decode(raw.payload).data
             item.event_ms = event_milliseconds(deriver.event_time(item.message))
@@ -138,7 +140,8 @@ class Tenure:
             self.failed(deriver, Failure("parse", str(error), item))
             return
         deriver.take(item)
-        self._waiting.note(deriver)
+        if deriver.deadline is not None or self._waiting.deadline is not None:
+            self._waiting.note(deriver)
 
     def has_gaps(self, key: StreamKey) -> bool:
         """Whether a stream has gaps that an answer of its history may fill."""

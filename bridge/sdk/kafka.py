@@ -177,15 +177,14 @@ class KafkaReading:
     async def _forward(self, reader: PartitionReader) -> None:
         keys, end = self._request.keys, self._end_ms
         async for place, records in reader:
-            topic, partition = place
             if not records:
                 await self._queue.put((CaughtUp(_now()),))
                 continue
-            wanted = [
-                Fetched(topic, partition, *record)
-                for record in records
-                if (keys is None or record.key in keys) and (end is None or record.timestamp_ms < end)
-            ]
+            wanted = records
+            if keys is not None:
+                wanted = [record for record in wanted if record.key in keys]
+            if end is not None:
+                wanted = [record for record in wanted if record.timestamp < end]
             if wanted:
                 await self._queue.put(wanted)
             self._next[place] = records[-1].offset + 1

@@ -13,7 +13,7 @@ from bridge import contracts
 from bridge.core.wire import Decoder
 from bridge.errors import DecodeError
 from bridge.schema import schemas
-from bridge.sdk.records import TYPES, Envelope, Gap, Raw
+from bridge.sdk.records import CLASSES, TYPES, Envelope, Gap, Raw
 from bridge.sdk.source import CaughtUp, Fetched
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from bridge.sdk.source import Reading
 
 T = TypeVar("T")
+
+_UNIFIED = frozenset(class_ for class_ in CLASSES.values() if issubclass(class_, Envelope))
+_AT_ONCE = 20
+"""Records decoded ahead of the one that is asked for: a millisecond's work at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ class Filter:
     accounts: frozenset[str] | None = None
     gap_channels: frozenset[str] | None = None
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether every record is wanted."""
+        return all(one is None for one in (self.symbols, self.market, self.channel, self.accounts))
+
     def wants(self, record: Record) -> bool:
         """Return whether ``record`` is wanted."""
         if self.market is not None and getattr(record, "market", None) != self.market:
@@ -64,9 +73,12 @@ class Filter:
             return False
         if self.accounts is not None and getattr(record, "account", None) not in self.accounts:
             return False
-        if self.symbols is None:
+        symbols = self.symbols
+        if symbols is None:
             return True
-        return any(getattr(record, name, None) in self.symbols for name in ("symbol", "exchangeSymbol"))
+        return (
+            getattr(record, "symbol", None) in symbols or getattr(record, "exchangeSymbol", None) in symbols
+        )
 
 
 class Fence:
@@ -83,7 +95,8 @@ class Fence:
 
     def passes(self, fetched: Fetched, record: Record) -> bool:
         """Return whether ``record`` is to be kept; count it if not."""
-        if isinstance(record, Envelope):
+        if type(record) in _UNIFIED:
+            assert isinstance(record, Envelope)
             if record.origin in {"backfill", "replay"}:
                 return True
         elif not isinstance(record, Raw) or record.kind != "stream":
@@ -112,7 +125,11 @@ class Records(Generic[T]):
     def __init__(self, reading: Reading, decoder: Decoder, filter_: Filter, *, markers: bool = False) -> None:
         self._reading, self._decoder, self._filter, self._markers = reading, decoder, filter_, markers
         self._fence = Fence()
+        self._wants_all, self._gap_channels = filter_.wants_all, filter_.gap_channels
         self._queue: deque[Fetched | CaughtUp] = deque()
+        self._found: deque[Any] = (
+            deque()
+        )  # an error only at its end: what follows is looked at when that was raised
         self._opened = self._ended = False
 
     @property
@@ -136,24 +153,30 @@ class Records(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        while True:
-            while self._queue:
-                item = self._item(self._queue.popleft())
-                if item is not None:
-                    return cast("T", item)
-            if not await self._fill():
+        found = self._found
+        while not found:
+            if not self._queue and not await self._fill():
                 raise StopAsyncIteration
+            self._look(_AT_ONCE)
+        item = found.popleft()
+        if type(item) is DecodeError:
+            raise item
+        return cast("T", item)
 
     async def batch(self) -> list[T]:
         """Wait for records and return all that have come; an empty list is the end."""
-        while True:
-            found: list[Any] = []
-            while self._queue:
-                item = self._item(self._queue.popleft())
-                if item is not None:
-                    found.append(item)
-            if found or not await self._fill():
-                return found
+        found = self._found
+        while not found:
+            if not self._queue and not await self._fill():
+                return []
+            self._look(len(self._queue))
+        if type(found[-1]) is not DecodeError:
+            items = list(found)
+            found.clear()
+            return items
+        if len(found) == 1:
+            raise found.popleft()
+        return [found.popleft() for _ in range(len(found) - 1)]
 
     async def _fill(self) -> bool:
         if self._ended:
@@ -164,24 +187,35 @@ class Records(Generic[T]):
             await self.aclose()
         return not self._ended
 
-    def _item(self, fetched: Fetched | CaughtUp) -> Record | GapMarker | CaughtUp | None:
-        if isinstance(fetched, CaughtUp):
-            return fetched if self._markers else None
-        if fetched.value is None:
-            return None
-        record = decode(self._decoder, fetched)
-        if isinstance(record, Gap) and self._filter.gap_channels is not None:
-            concerned = record.channel.partition("@")[0].partition("_")[0] in self._filter.gap_channels
-            return GapMarker(record) if concerned and self._filter.wants(record) else None
-        if not self._filter.wants(record) or not self._fence.passes(fetched, record):
-            return None
-        return record
+    def _look(self, most: int) -> None:
+        """Find what is wanted among the next ``most`` of what was fetched."""
+        queue, found = self._queue, self._found
+        for _ in range(min(most, len(queue))):
+            fetched = queue.popleft()
+            if isinstance(fetched, CaughtUp):
+                if self._markers:
+                    found.append(fetched)
+            elif fetched.value is not None:
+                try:
+                    record = decode(self._decoder, fetched)
+                except DecodeError as error:
+                    found.append(error)
+                    return
+                if self._gap_channels is not None and isinstance(record, Gap):
+                    if self._concerns(record, self._gap_channels):
+                        found.append(GapMarker(record))
+                elif (self._wants_all or self._filter.wants(record)) and self._fence.passes(fetched, record):
+                    found.append(record)
+
+    def _concerns(self, gap: Gap, channels: frozenset[str]) -> bool:
+        return gap.channel.partition("@")[0].partition("_")[0] in channels and self._filter.wants(gap)
 
     async def aclose(self) -> None:
         """Stop reading."""
         if not self._ended:
             self._ended = True
             self._queue.clear()
+            self._found.clear()
             await self._reading.close()
 
     async def __aenter__(self) -> Self:

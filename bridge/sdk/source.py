@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from bridge.model import Fetched
+
+__all__ = ["CaughtUp", "Fetched", "Reading", "Request", "Source"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from bridge.sdk.times import When
-
-
-class Fetched(NamedTuple):
-    """One Kafka record.
-
-    Attributes:
-        topic: its topic.
-        partition: its partition.
-        offset: its place there.
-        timestamp: milliseconds: the event's time at the exchange where it has one, else of receipt.
-        key: its key.
-        value: its value; None deletes the key in a compacted topic.
-        headers: its headers.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from bridge.kafka.partitioner import partition_for
 from bridge.kafka.publisher import create_publisher
 from bridge.kafka.reader import PartitionReader, partitions_for
 from bridge.kafka.settings import KafkaSettings
+from bridge.model import Fetched, Header
 from tests.kafka.cluster import admin, create_topic
 
 pytestmark = pytest.mark.kafka
@@ -83,6 +84,26 @@ async def test_everything_up_to_now(settings, topic):
         assert reader.positions == reader.ends
     assert sum(map(len, seen.values())) == TEN_MINUTES
     assert all(offsets == list(range(len(offsets))) for offsets in seen.values())
+
+
+async def test_a_record_is_given_whole(settings, unique):
+    """With its place, time, key and headers, and not as the client library has it."""
+    await create_topic(settings.bootstrap_servers, unique, 1)
+    publisher = create_publisher(settings)
+    await publisher.start()
+    try:
+        await publisher.refresh([unique])
+        publisher.lane(unique, b"k").append(
+            1000, b"k", b"v", (Header("run-id", b"live"), Header("empty", b""))
+        )
+        assert await publisher.flush(120) == 0
+    finally:
+        await publisher.stop(5)
+    place = TopicPartition(unique, 0)
+    async with PartitionReader(settings, [place], end="now") as reader:
+        found = [batch async for batch in reader]
+    headers = (("run-id", b"live"), ("empty", b""))
+    assert found == [(place, [Fetched(unique, 0, 0, 1000, b"k", b"v", headers)])]
 
 
 async def test_only_the_partitions_of_keys(settings, topic):

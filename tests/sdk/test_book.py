@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -742,7 +743,7 @@ async def test_a_value_that_is_no_record_loses_the_book():
     async with testing.connect([snapshot(9)], live=True) as client:
         book = await client.order_book("BTC/USDT")
         log = client._memory.log
-        log.append(log[0]._replace(offset=1, value=b"poison"))
+        log.append(msgspec.structs.replace(log[0], offset=1, value=b"poison"))
         await client.feed(delta(10, 10))
         await book.changed()
         assert "partition 0, offset 1" in re.sub(r"partition \d", "partition 0", book.reason)

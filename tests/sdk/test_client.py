@@ -9,6 +9,7 @@ import sys
 from decimal import Decimal
 
 import fastavro
+import msgspec
 import pytest
 
 from bridge.errors import ConfigError, DecodeError, UsageError
@@ -218,13 +219,26 @@ async def test_bytes_that_are_no_record_are_named_by_their_place():
     """A value that can't be decoded raises with topic, partition and offset, and reading can go on behind it."""
     async with testing.connect([trade(0), trade(1)]) as client:
         log = client._memory.log
-        log[0] = log[0]._replace(value=b"garbage")
+        log[0] = msgspec.structs.replace(log[0], value=b"garbage")
         records = client.trades()
         with pytest.raises(
             DecodeError, match=r"binance\.prod\.unified\.trade, partition \d, offset 0: .* 6761"
         ):
             await anext(records)
         assert await ids(records) == ["1"]
+
+
+async def test_a_batch_ends_before_bytes_that_are_no_record():
+    """What came before them is given first, then the error, then what came behind."""
+    async with testing.connect([trade(n) for n in range(4)]) as client:
+        log = client._memory.log
+        log[2] = msgspec.structs.replace(log[2], value=b"garbage")
+        records = client.trades()
+        assert [record.id for record in await records.batch()] == ["0", "1"]
+        with pytest.raises(DecodeError, match="offset 2"):
+            await records.batch()
+        assert [record.id for record in await records.batch()] == ["3"]
+        assert await records.batch() == []
 
 
 @pytest.mark.parametrize(
