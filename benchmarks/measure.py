@@ -1,0 +1,372 @@
+"""One run: a broker, the firehose and a client, each a process of its own; what the client did in the middle of it.
+
+The client has core 1 to itself; the firehose, the broker and this process share core 0. Every run has a broker of its
+own, so that none finds another's records, checkpoints or warm caches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from bridge.local.kafka import LocalKafka
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+ROOT = Path(__file__).parents[1]
+SERVERS_CORE, CLIENT_CORE = 0, 1
+HEAP_MB = 1024
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_POLL_SECONDS = 0.05
+_START_SECONDS = 240.0
+_DRAIN_SECONDS = 60.0
+_STILL_SECONDS = 1.5
+
+
+class FailedError(Exception):
+    """A run that gave no figures, and why."""
+
+
+class Load(NamedTuple):
+    """What is sent.
+
+    Attributes:
+        frames: the file of the corpus.
+        symbols: how many the exchange has.
+        rate: messages a second; 0 is as fast as they are taken.
+        count: at most so many messages; 0 is all there are.
+        warm_seconds: how long to let the client find its pace,
+        seconds: and how long to measure at most.
+    """
+
+    frames: Path
+    symbols: int
+    rate: float = 0.0
+    count: int = 0
+    warm_seconds: float = 3.0
+    seconds: float = 8.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a client is started.
+
+    Attributes:
+        command: its command line.
+        environment: variables beside our own.
+        streams: how many streams it will have subscribed to when it is ready.
+        raw, unified: prefixes of the topics it writes; an empty one says that it has none.
+        topics: topics to create beforehand,
+        partitions: with so many partitions.
+        broker: settings of the broker beside our own.
+    """
+
+    command: Sequence[str]
+    streams: int
+    raw: str
+    unified: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    topics: Sequence[str] = ()
+    partitions: int = 6
+    broker: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a client is told when it is started."""
+
+    bootstrap_servers: str
+    port: int
+    directory: Path
+    symbols: int
+    certificate: Path | None = None
+
+    @property
+    def stream_url(self) -> str:
+        """Where the streams are."""
+        return f"ws{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def rest_url(self) -> str:
+        """Where REST is."""
+        return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
+
+
+class Client:
+    """A way to bring the streams to Kafka."""
+
+    name: str
+    encrypted = False
+    """Whether it can read from a server of TLS only."""
+
+    def prepare(self) -> None:
+        """Install or build what it needs, once."""
+
+    def launch(self, place: Place) -> Launch:
+        """Say how it is started."""
+        raise NotImplementedError
+
+
+class Sample(NamedTuple):
+    """Where a run stands."""
+
+    wall: float
+    cpu: float
+    raw: int
+    unified: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a run gave."""
+
+    client: str
+    seconds: float
+    cpu_seconds: float
+    raw: int
+    unified: int
+    sent: int
+    published_raw: int
+    published_unified: int
+    memory_bytes: int
+    lost_connections: int
+    log_tail: str = ""
+
+    @property
+    def messages(self) -> int:
+        """Messages published in the measured stretch."""
+        return self.raw or self.unified
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU microseconds a message."""
+        return self.cpu_seconds / max(self.messages, 1) * 1e6
+
+    @property
+    def per_cpu_second(self) -> float:
+        """Messages a CPU second."""
+        return self.messages / max(self.cpu_seconds, 1e-9)
+
+    @property
+    def per_second(self) -> float:
+        """Messages a second as the clock on the wall has it."""
+        return self.messages / max(self.seconds, 1e-9)
+
+    @property
+    def core_share(self) -> float:
+        """Share of the core used."""
+        return self.cpu_seconds / max(self.seconds, 1e-9)
+
+    @property
+    def missing(self) -> int:
+        """Messages sent and not published."""
+        return self.sent - (self.published_raw or self.published_unified)
+
+
+class FirehoseProcess:
+    """The firehose, spoken to by its standard input and output."""
+
+    def __init__(self, load: Load, certificate: Path | None) -> None:
+        command = [sys.executable, str(ROOT / "benchmarks/firehose.py"), str(load.frames), "--symbols", str(load.symbols)]
+        if certificate is not None:
+            command += ["--certificate", str(certificate)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port: int = self._answer()["port"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """Give a command; return what it answers."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+class Topics:
+    """How many records there are, by prefix of the topic."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self._partitions: list[TopicPartition] = []
+
+    def create(self, names: Iterable[str], partitions: int) -> None:
+        """Create topics."""
+        new = [NewTopic(name, num_partitions=partitions, replication_factor=1) for name in names]
+        for future in self._admin.create_topics(new).values() if new else ():
+            future.result(30)
+
+    def look(self) -> None:
+        """Find the topics and partitions there are."""
+        topics = self._admin.list_topics(timeout=30).topics
+        self._partitions = [
+            TopicPartition(name, number) for name, topic in topics.items() for number in topic.partitions
+        ]
+
+    def ends(self, *prefixes: str) -> tuple[int, ...]:
+        """Return how many records the topics of each prefix have together; an empty one counts none."""
+        wanted = [p for p in self._partitions if any(x and p.topic.startswith(x) for x in prefixes)]
+        if not wanted:
+            return (0,) * len(prefixes)
+        futures = self._admin.list_offsets({p: OffsetSpec.latest() for p in wanted})
+        found = {p: future.result(30).offset for p, future in futures.items()}
+        return tuple(
+            sum(end for p, end in found.items() if prefix and p.topic.startswith(prefix)) for prefix in prefixes
+        )
+
+
+class ClientProcess:
+    """The client, pinned to its core."""
+
+    def __init__(self, launch: Launch, directory: Path, core: int | None = CLIENT_CORE) -> None:
+        pinned = ["taskset", "-c", str(core)] if core is not None else []
+        self._log = directory / "client.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*pinned, *launch.command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=directory, env={**_clean_environment(), **launch.environment}, start_new_session=True,
+            )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def require_alive(self) -> None:
+        """Fail with its log's tail where it has ended."""
+        if self._process.poll() is not None:
+            raise FailedError(f"ended with {self._process.returncode}:\n{self.log_tail(3000)}")
+
+    def log_tail(self, size: int = 1500) -> str:
+        """Return the end of what it wrote."""
+        return self._log.read_text(errors="replace")[-size:]
+
+    def cpu_seconds(self) -> float:
+        """Return user and system time so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def memory_bytes(self) -> int:
+        """Return resident memory."""
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def _clean_environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BRIDGE_", "BINANCE_", "PYTHON"))}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(slots=True)
+class Run:
+    """A run under way: everything is started and subscribed, nothing sent."""
+
+    client: Client
+    load: Load
+    launch: Launch
+    place: Place
+    kafka: LocalKafka
+    firehose: FirehoseProcess
+    process: ClientProcess
+    topics: Topics
+
+    def sample(self) -> Sample:
+        """Return where it stands."""
+        self.process.require_alive()
+        raw, unified = self.topics.ends(self.launch.raw, self.launch.unified)
+        return Sample(time.monotonic(), self.process.cpu_seconds(), raw, unified, self.process.memory_bytes())
+
+    def start(self) -> None:
+        """Let the messages flow."""
+        self.firehose.ask(f"start {self.load.rate} {self.load.count}")
+
+    def drained(self) -> tuple[int, int]:
+        """Wait until no record comes any more; return how many there are."""
+        before, still, deadline = (-1, -1), time.monotonic(), time.monotonic() + _DRAIN_SECONDS
+        while time.monotonic() < deadline:
+            self.topics.look()
+            raw, unified = self.topics.ends(self.launch.raw, self.launch.unified)
+            if (raw, unified) != before:
+                before, still = (raw, unified), time.monotonic()
+            elif time.monotonic() - still > _STILL_SECONDS:
+                break
+            time.sleep(_POLL_SECONDS * 4)
+        return before
+
+
+def begun(stack: ExitStack, client: Client, load: Load, directory: Path, certificate: Path | None) -> Run:
+    """Start everything and wait until the client has subscribed to what it will."""
+    directory.mkdir(parents=True, exist_ok=True)
+    certificate = certificate if client.encrypted else None
+    firehose = stack.enter_context(FirehoseProcess(load, certificate))
+    # What the broker must be set to, only a launch tells, and a launch names the broker.
+    broker = client.launch(Place("", firehose.port, directory, load.symbols, certificate)).broker
+    kafka = stack.enter_context(LocalKafka(heap_mb=HEAP_MB, properties=broker))
+    place = Place(kafka.bootstrap_servers, firehose.port, directory, load.symbols, certificate)
+    launch = client.launch(place)
+    topics = Topics(kafka.bootstrap_servers)
+    topics.create(launch.topics, launch.partitions)
+    process = stack.enter_context(ClientProcess(launch, directory))
+    run = Run(client, load, launch, place, kafka, firehose, process, topics)
+    deadline = time.monotonic() + _START_SECONDS
+    while (status := firehose.ask("status"))["streams"] < launch.streams:
+        process.require_alive()
+        if time.monotonic() > deadline:
+            raise FailedError(f"subscribed to {status['streams']} of {launch.streams} streams: {process.log_tail()}")
+        time.sleep(_POLL_SECONDS)
+    time.sleep(1.0)
+    topics.look()
+    return run
+
+
+def measured(client: Client, load: Load, directory: Path, certificate: Path | None = None) -> Figures:
+    """Do one run from beginning to end."""
+    with ExitStack() as stack:
+        run = begun(stack, client, load, directory, certificate)
+        run.start()
+        time.sleep(load.warm_seconds)
+        run.topics.look()
+        first = last = run.sample()
+        while last.wall - first.wall < load.seconds:
+            time.sleep(_POLL_SECONDS)
+            status = run.firehose.ask("status")
+            if status["sent"] >= 0.9 * status["planned"]:
+                break
+            if status["lost_connections"]:
+                break
+            last = last._replace(wall=time.monotonic())
+        last = run.sample()
+        run.firehose.ask("stop")
+        raw, unified = run.drained()
+        status = run.firehose.ask("status")
+        return Figures(
+            client=client.name, seconds=last.wall - first.wall, cpu_seconds=last.cpu - first.cpu,
+            raw=last.raw - first.raw, unified=last.unified - first.unified, sent=status["sent"],
+            published_raw=raw, published_unified=unified, memory_bytes=last.memory_bytes,
+            lost_connections=status["lost_connections"], log_tail=run.process.log_tail(),
+        )  # fmt: skip
