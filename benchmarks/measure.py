@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -31,8 +32,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _POLL_SECONDS = 0.05
 _START_SECONDS = 240.0
-_DRAIN_SECONDS = 60.0
+_DRAIN_SECONDS = 90.0
 _STILL_SECONDS = 1.5
+_REST_SHARE = 0.2  # of a core, below which a client has nothing more to do
 
 
 class FailedError(Exception):
@@ -47,16 +49,14 @@ class Load(NamedTuple):
         symbols: how many the exchange has.
         rate: messages a second; 0 is as fast as they are taken.
         count: at most so many messages; 0 is all there are.
-        warm_seconds: how long to let the client find its pace,
-        seconds: and how long to measure at most.
+        seconds: how long to send at most.
     """
 
     frames: Path
     symbols: int
     rate: float = 0.0
     count: int = 0
-    warm_seconds: float = 3.0
-    seconds: float = 8.0
+    seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,13 @@ class Figures:
     raw: int
     unified: int
     sent: int
-    published_raw: int
-    published_unified: int
     memory_bytes: int
     lost_connections: int
-    log_tail: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def messages(self) -> int:
-        """Messages published in the measured stretch."""
+        """Messages published."""
         return self.raw or self.unified
 
     @property
@@ -174,7 +172,7 @@ class Figures:
     @property
     def missing(self) -> int:
         """Messages sent and not published."""
-        return self.sent - (self.published_raw or self.published_unified)
+        return self.sent - self.messages
 
 
 class FirehoseProcess:
@@ -211,7 +209,7 @@ class Topics:
     """How many records there are, by prefix of the topic."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         self._partitions: list[TopicPartition] = []
 
     def create(self, names: Iterable[str], partitions: int) -> None:
@@ -267,6 +265,11 @@ class ClientProcess:
         """Return the end of what it wrote."""
         return self._log.read_text(errors="replace")[-size:]
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return the first lines of its log that warn."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return tuple(line[:300] for line in lines if re.search("WARN|ERROR|Traceback", line))[:10]
+
     def cpu_seconds(self) -> float:
         """Return user and system time so far."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -305,18 +308,20 @@ class Run:
         """Let the messages flow."""
         self.firehose.ask(f"start {self.load.rate} {self.load.count}")
 
-    def drained(self) -> tuple[int, int]:
-        """Wait until no record comes any more; return how many there are."""
-        before, still, deadline = (-1, -1), time.monotonic(), time.monotonic() + _DRAIN_SECONDS
+    def drained(self) -> Sample:
+        """Wait until no record comes any more and the client is at rest; return where it stood at the last record."""
+        last = self.sample()
+        deadline = time.monotonic() + _DRAIN_SECONDS
         while time.monotonic() < deadline:
-            self.topics.look()
-            raw, unified = self.topics.ends(self.launch.raw, self.launch.unified)
-            if (raw, unified) != before:
-                before, still = (raw, unified), time.monotonic()
-            elif time.monotonic() - still > _STILL_SECONDS:
-                break
-            time.sleep(_POLL_SECONDS * 4)
-        return before
+            time.sleep(_POLL_SECONDS)
+            now = self.sample()
+            if (now.raw, now.unified) != (last.raw, last.unified):
+                last = now
+            elif now.wall - last.wall > _STILL_SECONDS:
+                if now.cpu - last.cpu < _REST_SHARE * (now.wall - last.wall):
+                    break
+                self.topics.look()
+        return last
 
 
 def begun(stack: ExitStack, client: Client, load: Load, directory: Path, certificate: Path | None) -> Run:
@@ -345,28 +350,24 @@ def begun(stack: ExitStack, client: Client, load: Load, directory: Path, certifi
 
 
 def measured(client: Client, load: Load, directory: Path, certificate: Path | None = None) -> Figures:
-    """Do one run from beginning to end."""
+    """Do one run from beginning to end: everything from the first message sent to the last record acknowledged."""
     with ExitStack() as stack:
         run = begun(stack, client, load, directory, certificate)
+        first = run.sample()
         run.start()
-        time.sleep(load.warm_seconds)
-        run.topics.look()
-        first = last = run.sample()
-        while last.wall - first.wall < load.seconds:
+        deadline = time.monotonic() + load.seconds
+        while time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             status = run.firehose.ask("status")
-            if status["sent"] >= 0.9 * status["planned"]:
+            if status["sent"] >= status["planned"] or status["lost_connections"]:
                 break
-            if status["lost_connections"]:
-                break
-            last = last._replace(wall=time.monotonic())
-        last = run.sample()
         run.firehose.ask("stop")
-        raw, unified = run.drained()
+        run.topics.look()
+        last = run.drained()
         status = run.firehose.ask("status")
         return Figures(
             client=client.name, seconds=last.wall - first.wall, cpu_seconds=last.cpu - first.cpu,
             raw=last.raw - first.raw, unified=last.unified - first.unified, sent=status["sent"],
-            published_raw=raw, published_unified=unified, memory_bytes=last.memory_bytes,
-            lost_connections=status["lost_connections"], log_tail=run.process.log_tail(),
+            memory_bytes=last.memory_bytes, lost_connections=status["lost_connections"],
+            warnings=run.process.warnings(),
         )  # fmt: skip

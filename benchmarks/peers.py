@@ -1,0 +1,49 @@
+"""What the bridge is compared with: each a program of its own below ``clients/`` or ``go/``."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.corpus import SUFFIXES
+from benchmarks.measure import ROOT, Client, Launch, Place
+
+CLIENTS = ROOT / "benchmarks/clients"
+_CHANNELS = ("book-ticker", "agg-trade", "trade", "depth", "kline", "ticker")
+_STRUCTURES = ("bid-ask", "trade", "order-book", "ohlcv", "ticker")
+PER_CHANNEL = (*(f"raw.{channel}" for channel in _CHANNELS), *(f"unified.{name}" for name in _STRUCTURES))
+"""Topics laid out as the bridge's."""
+TWO = ("raw.all", "unified.all")
+
+
+class Script(Client):
+    """A Python program that runs in our own environment.
+
+    Args:
+        name: of the row.
+        script: its file.
+        arguments: of its command line, beside where things are.
+        topics: what it writes to.
+    """
+
+    def __init__(self, name: str, script: str, *arguments: str, topics: tuple[str, ...] = TWO) -> None:
+        self.name = name
+        self._script, self._arguments, self._topics = script, arguments, topics
+
+    def launch(self, place: Place) -> Launch:
+        """See :class:`~benchmarks.measure.Client`."""
+        command = [
+            sys.executable, str(CLIENTS / self._script), "--bootstrap-servers", place.bootstrap_servers,
+            "--url", place.stream_url, "--symbols", str(place.symbols), *self._arguments,
+        ]  # fmt: skip
+        return Launch(
+            command=command, streams=place.symbols * len(SUFFIXES), raw="raw.", unified="unified.", topics=self._topics
+        )
+
+
+def limits() -> list[Client]:
+    """The hand-specialised file: as the bridge lays its topics out, and as is quickest."""
+    return [
+        Script("limit", "limit.py", "--per-channel", topics=PER_CHANNEL),
+        Script("limit, zstd", "limit.py", "--per-channel", "--compression", "zstd", topics=PER_CHANNEL),
+        Script("limit, two topics", "limit.py"),
+    ]
