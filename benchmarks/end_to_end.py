@@ -30,7 +30,10 @@ class Row(NamedTuple):
 
 def rows(*, quick: bool) -> list[Row]:
     """Return what to compare."""
-    ours = [Row(Ours("ours, picows", "picows"), 300_000), Row(Ours("ours, websockets", "websockets"), 300_000)]
+    ours = [
+        Row(Ours("ours, picows", "picows"), 300_000),
+        Row(Ours("ours, websockets", "websockets"), 300_000),
+    ]
     limits = [Row(client, 1_000_000) for client in peers.limits()]
     if quick:
         return [Row(ours[0].client, 200_000), Row(limits[0].client, 500_000)]
@@ -40,15 +43,21 @@ def rows(*, quick: bool) -> list[Row]:
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the bridge and the limit alone, some seconds each")
+    parser.add_argument(
+        "--quick", action="store_true", help="the bridge and the limit alone, some seconds each"
+    )
     parser.add_argument("--passes", type=int, default=None)
     parser.add_argument("--only", default="", help="rows whose names contain one of these, parted by commas")
     parser.add_argument("--symbols", type=int, default=400)
-    parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0: as fast as they are taken")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="messages a second; 0: as fast as they are taken"
+    )
     asked = parser.parse_args()
     os.sched_setaffinity(0, {SERVERS_CORE})
     chosen = [
-        row for row in rows(quick=asked.quick) if any(part in row.client.name for part in asked.only.split(","))
+        row
+        for row in rows(quick=asked.quick)
+        if any(part in row.client.name for part in asked.only.split(","))
     ]
     frames = prepared(BUILD / "corpus", symbols=asked.symbols, count=500_000 if asked.quick else 1_000_000)
     found: dict[str, list[Figures]] = {row.client.name: [] for row in chosen}
@@ -76,7 +85,9 @@ def main() -> None:
         if each and base:
             cpu = [f.cpu_us for f in each]
             ratio = statistics.median(base) / statistics.median(cpu)
-            print(f"{name:<24} {statistics.median(cpu):7.2f} [{min(cpu):.2f}–{max(cpu):.2f}] µs; {ratio:.2f} × ours")
+            print(
+                f"{name:<24} {statistics.median(cpu):7.2f} [{min(cpu):.2f}–{max(cpu):.2f}] µs; {ratio:.2f} × ours"
+            )
 
 
 if __name__ == "__main__":

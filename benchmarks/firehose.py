@@ -295,7 +295,9 @@ class Firehose:
             head = bytes(connection.received[:end]).decode("latin-1")
             del connection.received[: end + 4]
             first, *lines = head.split("\r\n")
-            headers = {name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+            headers = {
+                name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)
+            }
             target = urlsplit(first.split(" ")[1])
             if "sec-websocket-key" in headers:
                 digest = hashlib.sha1(headers["sec-websocket-key"].encode() + _GUID).digest()
@@ -405,7 +407,9 @@ class Paced:
 
 def main() -> None:
     """Serve a file of frames; the first line printed names the port."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("frames", type=Path, help="a file of benchmarks.frames")
     parser.add_argument("--symbols", type=int, required=True)
     parser.add_argument("--certificate", type=Path, help="PEM of certificate and key: serve TLS")

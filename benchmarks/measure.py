@@ -179,7 +179,13 @@ class FirehoseProcess:
     """The firehose, spoken to by its standard input and output."""
 
     def __init__(self, load: Load, certificate: Path | None) -> None:
-        command = [sys.executable, str(ROOT / "benchmarks/firehose.py"), str(load.frames), "--symbols", str(load.symbols)]
+        command = [
+            sys.executable,
+            str(ROOT / "benchmarks/firehose.py"),
+            str(load.frames),
+            "--symbols",
+            str(load.symbols),
+        ]
         if certificate is not None:
             command += ["--certificate", str(certificate)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -233,7 +239,8 @@ class Topics:
         futures = self._admin.list_offsets({p: OffsetSpec.latest() for p in wanted})
         found = {p: future.result(30).offset for p, future in futures.items()}
         return tuple(
-            sum(end for p, end in found.items() if prefix and p.topic.startswith(prefix)) for prefix in prefixes
+            sum(end for p, end in found.items() if prefix and p.topic.startswith(prefix))
+            for prefix in prefixes
         )
 
 
@@ -342,7 +349,9 @@ def begun(stack: ExitStack, client: Client, load: Load, directory: Path, certifi
     while (status := firehose.ask("status"))["streams"] < launch.streams:
         process.require_alive()
         if time.monotonic() > deadline:
-            raise FailedError(f"subscribed to {status['streams']} of {launch.streams} streams: {process.log_tail()}")
+            raise FailedError(
+                f"subscribed to {status['streams']} of {launch.streams} streams: {process.log_tail()}"
+            )
         time.sleep(_POLL_SECONDS)
     time.sleep(1.0)
     topics.look()

@@ -25,7 +25,11 @@ class Ours(Client):
     """
 
     def __init__(
-        self, name: str, transport: str, settings: Mapping[str, Any] | None = None, channels: tuple[str, ...] = CHANNELS
+        self,
+        name: str,
+        transport: str,
+        settings: Mapping[str, Any] | None = None,
+        channels: tuple[str, ...] = CHANNELS,
     ) -> None:
         self.name = name
         self._transport = transport

@@ -36,7 +36,11 @@ class Script(Client):
             "--url", place.stream_url, "--symbols", str(place.symbols), *self._arguments,
         ]  # fmt: skip
         return Launch(
-            command=command, streams=place.symbols * len(SUFFIXES), raw="raw.", unified="unified.", topics=self._topics
+            command=command,
+            streams=place.symbols * len(SUFFIXES),
+            raw="raw.",
+            unified="unified.",
+            topics=self._topics,
         )
 
 

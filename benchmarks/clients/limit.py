@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import time
+from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -136,15 +137,15 @@ def decoder(kind: type) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(envelope).decode
 
 
+_ONE = [bytes((n,)) for n in range(256)]
+_TWO = [bytes((n & 127 | 128, n >> 7 | 128)) for n in range(1 << 14)]
+
+
 def varint(number: int) -> bytes:
-    """Return Avro's ``long`` of a number that is not negative; ids and times of today go the quick ways."""
+    """Return Avro's ``long`` of a number that is not negative; ids of today go the quick way."""
     n = number << 1
     if 1 << 28 <= n < 1 << 35:
-        return bytes((n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128, n >> 21 & 127 | 128, n >> 28))
-    if 1 << 35 <= n < 1 << 42:
-        return bytes(
-            (n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128, n >> 21 & 127 | 128, n >> 28 & 127 | 128, n >> 35)
-        )
+        return _TWO[n & 16383] + _TWO[n >> 14 & 16383] + _ONE[n >> 28]
     out = bytearray()
     while n > 127:
         out.append(n & 127 | 128)
@@ -153,6 +154,10 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+at_time = lru_cache(1 << 14)(varint)
+"""The same of times and other numbers that come again."""
+
+_two, _four = Struct(">BqBq").pack, Struct(">BqBqBqBq").pack
 _pack = [Struct(">" + "Bq" * count).pack for count in range(101)]
 
 
@@ -166,24 +171,27 @@ def decimals(text: str) -> bytes:
 
 def levels(raw: msgspec.Raw) -> bytes:
     """Return an Avro array of levels from their JSON."""
-    text = bytes(raw).translate(None, b'[]".')
+    text = bytes(raw).translate(None, b'[]".').decode()
     if not text:
         return b"\0"
-    numbers = text.split(b",")
+    numbers = text.split(",")
     arguments = [_LENGTH] * (2 * len(numbers))
     arguments[1::2] = map(int, numbers)
-    return b"%b%b\0" % (varint(len(numbers) // 2), _pack[len(numbers)](*arguments))
+    return b"%b%b\0" % (at_time(len(numbers) // 2), _pack[len(numbers)](*arguments))
 
 
 def encode_book_ticker(head: bytes, m: BookTicker) -> bytes:
     """BidAsk: sequence, bid, bidVolume, ask, askVolume."""
-    return head + varint(m.u) + decimals(f"{m.b} {m.B} {m.a} {m.A}")
+    return b"%b%b%b" % (head, varint(m.u), _four(
+        _LENGTH, int(m.b.replace(".", "")), _LENGTH, int(m.B.replace(".", "")),
+        _LENGTH, int(m.a.replace(".", "")), _LENGTH, int(m.A.replace(".", "")),
+    ))  # fmt: skip
 
 
 def encode_agg_trade(head: bytes, m: AggTrade) -> bytes:
     """Trade: sequence, timestamp, side, price, amount, eventTime, firstTradeId, lastTradeId."""
     return b"%b%b%b%b%b%b%b%b" % (
-        head, varint(m.a), varint(m.T), b"\2" if m.m else b"\0", decimals(f"{m.p} {m.q}"), varint(m.E), varint(m.f),
+        head, varint(m.a), at_time(m.T), b"\2" if m.m else b"\0", _two(_LENGTH, int(m.p.replace(".", "")), _LENGTH, int(m.q.replace(".", ""))), at_time(m.E), varint(m.f),
         varint(m.l),
     )  # fmt: skip
 
@@ -191,20 +199,20 @@ def encode_agg_trade(head: bytes, m: AggTrade) -> bytes:
 def encode_trade(head: bytes, m: Trade) -> bytes:
     """Trade, without the trades that were aggregated."""
     return b"%b%b%b%b%b%b\0\0" % (
-        head, varint(m.t), varint(m.T), b"\2" if m.m else b"\0", decimals(f"{m.p} {m.q}"), varint(m.E),
+        head, varint(m.t), at_time(m.T), b"\2" if m.m else b"\0", _two(_LENGTH, int(m.p.replace(".", "")), _LENGTH, int(m.q.replace(".", ""))), at_time(m.E),
     )  # fmt: skip
 
 
 def encode_depth(head: bytes, m: Depth) -> bytes:
     """OrderBook: sequence, timestamp, firstSequence, bids, asks."""
-    return b"%b%b%b%b%b%b" % (head, varint(m.u), varint(m.E), varint(m.U), levels(m.b), levels(m.a))
+    return b"%b%b%b%b%b%b" % (head, varint(m.u), at_time(m.E), varint(m.U), levels(m.b), levels(m.a))
 
 
 def encode_kline(head: bytes, m: Kline) -> bytes:
     """Ohlcv: timestamp, closeTime, eventTime, firstTradeId, lastTradeId, trades, closed, then eight decimals."""
     k = m.k
     return b"%b%b%b%b%b%b%b%b%b" % (
-        head, varint(k.t), varint(k.T), varint(m.E), varint(k.f), varint(k.L), varint(k.n), b"\1" if k.x else b"\0",
+        head, at_time(k.t), at_time(k.T), at_time(m.E), varint(k.f), varint(k.L), at_time(k.n), b"\1" if k.x else b"\0",
         decimals(f"{k.o} {k.h} {k.l} {k.c} {k.v} {k.q} {k.V} {k.Q}"),
     )  # fmt: skip
 
@@ -212,7 +220,7 @@ def encode_kline(head: bytes, m: Kline) -> bytes:
 def encode_ticker(head: bytes, m: Ticker) -> bytes:
     """Ticker: timestamps, ids, percentage as text, then its decimals."""
     return b"%b%b%b%b%b%b%b%b%b%b" % (
-        head, varint(m.E), varint(m.O), varint(m.C), varint(m.F), varint(m.L), varint(m.n), varint(len(m.P)),
+        head, at_time(m.E), at_time(m.O), at_time(m.C), varint(m.F), varint(m.L), at_time(m.n), at_time(len(m.P)),
         m.P.encode(),
         decimals(f"{m.p} {m.w} {m.x} {m.c} {m.Q} {m.b} {m.B} {m.a} {m.A} {m.o} {m.h} {m.l} {m.v} {m.q}"),
     )  # fmt: skip
@@ -352,7 +360,9 @@ def handlers(sink: Sink, symbols: list[str], partitions: int, *, per_channel: bo
         key, name = symbol.encode(), f"{symbol[:-4]}/USDT".encode()
         head = varint(len(name)) + name
         for suffix, channel, structure in zip(SUFFIXES, CHANNELS, STRUCTURES, strict=True):
-            raw, unified = (f"raw.{channel}", f"unified.{structure}") if per_channel else ("raw.all", "unified.all")
+            raw, unified = (
+                (f"raw.{channel}", f"unified.{structure}") if per_channel else ("raw.all", "unified.all")
+            )
             stream = (symbol.lower() + suffix).encode()
             found[stream] = (*KINDS[suffix], key, head, lane(raw, key), lane(unified, key))
     return found
