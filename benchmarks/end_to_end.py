@@ -35,9 +35,10 @@ def rows(*, quick: bool) -> list[Row]:
         Row(Ours("ours, websockets", "websockets"), 300_000),
     ]
     limits = [Row(client, 1_000_000) for client in peers.limits()]
+    others = [Row(peers.Go(), 500_000), *(Row(client, 200_000) for client in peers.naive())]
     if quick:
         return [Row(ours[0].client, 200_000), Row(limits[0].client, 500_000)]
-    return ours + limits
+    return ours + limits + others
 
 
 def main() -> None:
@@ -60,6 +61,8 @@ def main() -> None:
         if any(part in row.client.name for part in asked.only.split(","))
     ]
     frames = prepared(BUILD / "corpus", symbols=asked.symbols, count=500_000 if asked.quick else 1_000_000)
+    for row in chosen:
+        row.client.prepare()
     found: dict[str, list[Figures]] = {row.client.name: [] for row in chosen}
     for number in range(asked.passes or (1 if asked.quick else 3)):
         for row in chosen:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from bridge.local.kafka import LocalKafka
@@ -33,6 +33,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _POLL_SECONDS = 0.05
 _START_SECONDS = 240.0
 _DRAIN_SECONDS = 90.0
+_METADATA_SECONDS = 30.0
 _STILL_SECONDS = 1.5
 _REST_SHARE = 0.2  # of a core, below which a client has nothing more to do
 
@@ -236,12 +237,22 @@ class Topics:
         wanted = [p for p in self._partitions if any(x and p.topic.startswith(x) for x in prefixes)]
         if not wanted:
             return (0,) * len(prefixes)
-        futures = self._admin.list_offsets({p: OffsetSpec.latest() for p in wanted})
-        found = {p: future.result(30).offset for p, future in futures.items()}
+        found = self._newest(wanted)
         return tuple(
             sum(end for p, end in found.items() if prefix and p.topic.startswith(prefix))
             for prefix in prefixes
         )
+
+    def _newest(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        deadline = time.monotonic() + _METADATA_SECONDS
+        while True:
+            try:
+                futures = self._admin.list_offsets({p: OffsetSpec.latest() for p in partitions})
+                return {p: future.result(30).offset for p, future in futures.items()}
+            except KafkaException:  # a topic made just now has no leader yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
 
 class ClientProcess:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 from benchmarks.corpus import SUFFIXES
 from benchmarks.measure import ROOT, Client, Launch, Place
 
 CLIENTS = ROOT / "benchmarks/clients"
+BUILD = ROOT / "build/benchmarks"
 _CHANNELS = ("book-ticker", "agg-trade", "trade", "depth", "kline", "ticker")
 _STRUCTURES = ("bid-ask", "trade", "order-book", "ohlcv", "ticker")
 PER_CHANNEL = (*(f"raw.{channel}" for channel in _CHANNELS), *(f"unified.{name}" for name in _STRUCTURES))
@@ -51,3 +53,33 @@ def limits() -> list[Client]:
         Script("limit, zstd", "limit.py", "--per-channel", "--compression", "zstd", topics=PER_CHANNEL),
         Script("limit, two topics", "limit.py"),
     ]
+
+
+class Go(Client):
+    """A plain bridge in Go, on one core."""
+
+    name = "plain Go"
+
+    def prepare(self) -> None:
+        """Build it; the toolchain fetches what go.sum pins."""
+        subprocess.run(
+            ["go", "build", "-buildvcs=false", "-o", str(BUILD / "go-bridge"), "."],
+            cwd=ROOT / "benchmarks/go",
+            check=True,
+        )
+
+    def launch(self, place: Place) -> Launch:
+        """See :class:`~benchmarks.measure.Client`."""
+        command = [
+            str(BUILD / "go-bridge"), "-bootstrap-servers", place.bootstrap_servers, "-url", place.stream_url,
+            "-symbols", str(place.symbols),
+        ]  # fmt: skip
+        return Launch(
+            command=command, environment={"GOMAXPROCS": "1"}, streams=place.symbols * len(SUFFIXES),
+            raw="raw.", unified="unified.", topics=PER_CHANNEL,
+        )  # fmt: skip
+
+
+def naive() -> list[Client]:
+    """What one writes at home in an evening."""
+    return [Script("naive", "naive.py", topics=PER_CHANNEL)]
