@@ -22,10 +22,19 @@ BUILD = ROOT / "build/benchmarks"
 
 
 class Row(NamedTuple):
-    """A client, and how many messages it is given: some seconds' worth."""
+    """A client and its load.
+
+    Attributes:
+        client: the client.
+        messages: how many it is given: some seconds' worth.
+        rate: messages a second where it is paced, as it gives no backpressure.
+        warm_seconds: how long it may warm up.
+    """
 
     client: Client
     messages: int
+    rate: float = 0.0
+    warm_seconds: float = 0.0
 
 
 def rows(*, quick: bool) -> list[Row]:
@@ -36,6 +45,10 @@ def rows(*, quick: bool) -> list[Row]:
     ]
     limits = [Row(client, 1_000_000) for client in peers.limits()]
     others = [Row(peers.Go(), 500_000), *(Row(client, 200_000) for client in peers.naive())]
+    others += [
+        Row(peers.Cryptofeed("cryptofeed", tuned=False), 720_000, rate=12_000, warm_seconds=45),
+        Row(peers.Cryptofeed("cryptofeed, tuned", tuned=True), 200_000),
+    ]
     if quick:
         return [Row(ours[0].client, 200_000), Row(limits[0].client, 500_000)]
     return ours + limits + others
@@ -48,18 +61,14 @@ def main() -> None:
         "--quick", action="store_true", help="the bridge and the limit alone, some seconds each"
     )
     parser.add_argument("--passes", type=int, default=None)
-    parser.add_argument("--only", default="", help="rows whose names contain one of these, parted by commas")
+    parser.add_argument("--only", action="append", help="a row, by its name; may be given again")
     parser.add_argument("--symbols", type=int, default=400)
     parser.add_argument(
         "--rate", type=float, default=0.0, help="messages a second; 0: as fast as they are taken"
     )
     asked = parser.parse_args()
     os.sched_setaffinity(0, {SERVERS_CORE})
-    chosen = [
-        row
-        for row in rows(quick=asked.quick)
-        if any(part in row.client.name for part in asked.only.split(","))
-    ]
+    chosen = [row for row in rows(quick=asked.quick) if not asked.only or row.client.name in asked.only]
     frames = prepared(BUILD / "corpus", symbols=asked.symbols, count=500_000 if asked.quick else 1_000_000)
     for row in chosen:
         row.client.prepare()
@@ -68,7 +77,9 @@ def main() -> None:
         for row in chosen:
             directory = BUILD / "runs" / "-".join(row.client.name.replace(",", "").split())
             shutil.rmtree(directory, ignore_errors=True)
-            load = Load(frames, asked.symbols, rate=asked.rate, count=row.messages)
+            load = Load(
+                frames, asked.symbols, rate=row.rate or asked.rate, count=row.messages, warm_seconds=row.warm_seconds
+            )  # fmt: skip
             try:
                 figures = measured(row.client, load, directory)
             except FailedError as error:

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.corpus import exchange_info  # noqa: E402 - the checkout comes first
-from benchmarks.frames import Frames, framed, loaded  # noqa: E402
+from benchmarks.frames import Frames, framed, loaded, unwrapped  # noqa: E402
 
 CHUNK_BYTES = 256 * 1024
 _TICK_SECONDS = 0.001
@@ -58,6 +58,8 @@ class Connection:
 
     socket: socket.socket
     is_websocket: bool = False
+    bare: bool = False
+    """Whether messages come without the combined streams' wrapper: on ``/ws``."""
     handshaking: bool = False
     received: bytearray = field(default_factory=bytearray)
     streams: set[str] = field(default_factory=set)
@@ -161,6 +163,8 @@ class Firehose:
             if taker is None:
                 continue
             part = parts[taker]
+            if taker.bare:
+                frame = unwrapped(frame)  # noqa: PLW2901
             part.append(frame)
             sizes[taker] += len(frame)
             if sizes[taker] >= CHUNK_BYTES:
@@ -302,6 +306,7 @@ class Firehose:
             if "sec-websocket-key" in headers:
                 digest = hashlib.sha1(headers["sec-websocket-key"].encode() + _GUID).digest()
                 connection.is_websocket = True
+                connection.bare = target.path.startswith("/ws")
                 for name in "/".join(parse_qs(target.query).get("streams", [])).split("/"):
                     if name:
                         connection.streams.add(name)
@@ -399,7 +404,8 @@ class Paced:
             began, self._at = self._at, ends[number]
             taker = self._takers[streams[number]]
             if taker is not None:
-                parts.setdefault(taker, []).append(blob[began : self._at])
+                frame = blob[began : self._at]
+                parts.setdefault(taker, []).append(unwrapped(frame) if taker.bare else frame)
         self._next = upto
         self.log.append((time.time_ns() // 1000, upto))
         return [(taker, Chunk(b"".join(part), len(part))) for taker, part in parts.items()]

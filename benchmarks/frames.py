@@ -44,6 +44,11 @@ def unframed(frame: bytes) -> bytes:
     return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
+def unwrapped(frame: bytes) -> bytes:
+    """Return the frame of a message without the combined streams' wrapper."""
+    return framed(frame[frame.index(b'"data":') + 7 : -1])
+
+
 @dataclass(frozen=True, slots=True)
 class Frames:
     """Messages in order.

@@ -51,6 +51,8 @@ class Load(NamedTuple):
         rate: messages a second; 0 is as fast as they are taken.
         count: at most so many messages; 0 is all there are.
         seconds: how long to send at most.
+        warm_seconds: with it, only what comes after so many seconds is measured, until sending ends; without, everything
+            from the first message sent to the last record acknowledged.
     """
 
     frames: Path
@@ -58,6 +60,7 @@ class Load(NamedTuple):
     rate: float = 0.0
     count: int = 0
     seconds: float = 30.0
+    warm_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Launch:
     command: Sequence[str]
     streams: int
     raw: str
-    unified: str
+    unified: str | tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     topics: Sequence[str] = ()
     partitions: int = 6
@@ -232,7 +235,7 @@ class Topics:
             TopicPartition(name, number) for name, topic in topics.items() for number in topic.partitions
         ]
 
-    def ends(self, *prefixes: str) -> tuple[int, ...]:
+    def ends(self, *prefixes: str | tuple[str, ...]) -> tuple[int, ...]:
         """Return how many records the topics of each prefix have together; an empty one counts none."""
         wanted = [p for p in self._partitions if any(x and p.topic.startswith(x) for x in prefixes)]
         if not wanted:
@@ -375,19 +378,28 @@ def measured(client: Client, load: Load, directory: Path, certificate: Path | No
         run = begun(stack, client, load, directory, certificate)
         first = run.sample()
         run.start()
+        sent = 0
+        if load.warm_seconds:
+            time.sleep(load.warm_seconds)
+            run.topics.look()
+            sent, first = run.firehose.ask("status")["sent"], run.sample()
         deadline = time.monotonic() + load.seconds
         while time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             status = run.firehose.ask("status")
             if status["sent"] >= status["planned"] or status["lost_connections"]:
                 break
-        run.firehose.ask("stop")
-        run.topics.look()
-        last = run.drained()
-        status = run.firehose.ask("status")
+        if load.warm_seconds:
+            last = run.sample()
+            status = run.firehose.ask("stop")
+        else:
+            run.firehose.ask("stop")
+            run.topics.look()
+            last = run.drained()
+            status = run.firehose.ask("status")
         return Figures(
             client=client.name, seconds=last.wall - first.wall, cpu_seconds=last.cpu - first.cpu,
-            raw=last.raw - first.raw, unified=last.unified - first.unified, sent=status["sent"],
+            raw=last.raw - first.raw, unified=last.unified - first.unified, sent=status["sent"] - sent,
             memory_bytes=last.memory_bytes, lost_connections=status["lost_connections"],
             warnings=run.process.warnings(),
         )  # fmt: skip

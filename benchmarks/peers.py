@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from benchmarks.corpus import SUFFIXES
+from benchmarks.environments import environment
 from benchmarks.measure import ROOT, Client, Launch, Place
 
 CLIENTS = ROOT / "benchmarks/clients"
@@ -14,6 +15,7 @@ _CHANNELS = ("book-ticker", "agg-trade", "trade", "depth", "kline", "ticker")
 _STRUCTURES = ("bid-ask", "trade", "order-book", "ohlcv", "ticker")
 PER_CHANNEL = (*(f"raw.{channel}" for channel in _CHANNELS), *(f"unified.{name}" for name in _STRUCTURES))
 """Topics laid out as the bridge's."""
+_CRYPTOFEED = ("ticker-", "trades-", "book-", "candles-")
 TWO = ("raw.all", "unified.all")
 
 
@@ -83,3 +85,28 @@ class Go(Client):
 def naive() -> list[Client]:
     """What one writes at home in an evening."""
     return [Script("naive", "naive.py", topics=PER_CHANNEL)]
+
+
+class Cryptofeed(Client):
+    """cryptofeed's Kafka backend. It has no ``trade`` and no ``ticker`` of Binance, and writes unified records alone."""
+
+    def __init__(self, name: str, *, tuned: bool) -> None:
+        self.name = name
+        self._tuned = tuned
+
+    def prepare(self) -> None:
+        """Install it."""
+        environment("cryptofeed")
+
+    def launch(self, place: Place) -> Launch:
+        """See :class:`~benchmarks.measure.Client`."""
+        command = [
+            str(environment("cryptofeed")), str(CLIENTS / "cryptofeed_kafka.py"),
+            "--bootstrap-servers", place.bootstrap_servers, "--url", place.stream_url, "--rest-url", place.rest_url,
+            "--symbols", str(place.symbols), *(["--tuned"] if self._tuned else []),
+        ]  # fmt: skip
+        topics = ("unified.all",) if self._tuned else ()
+        return Launch(
+            command=command, streams=place.symbols * 4, raw="", unified="unified." if self._tuned else _CRYPTOFEED,
+            topics=topics, broker={"auto.create.topics.enable": "true"},
+        )  # fmt: skip
