@@ -48,6 +48,7 @@ def rows(*, quick: bool) -> list[Row]:
     others += [
         Row(peers.Cryptofeed("cryptofeed", tuned=False), 720_000, rate=12_000, warm_seconds=45),
         Row(peers.Cryptofeed("cryptofeed, tuned", tuned=True), 200_000),
+        Row(peers.Ccxt(), 30_000, rate=1_000, warm_seconds=10),
     ]
     if quick:
         return [Row(ours[0].client, 200_000), Row(limits[0].client, 500_000)]

@@ -110,3 +110,22 @@ class Cryptofeed(Client):
             command=command, streams=place.symbols * 4, raw="", unified="unified." if self._tuned else _CRYPTOFEED,
             topics=topics, broker={"auto.create.topics.enable": "true"},
         )  # fmt: skip
+
+
+class Ccxt(Client):
+    """ccxt.pro and aiokafka. It reads ``trade`` alone of the two kinds of trades, and publishes what a call gives."""
+
+    name = "ccxt.pro"
+
+    def prepare(self) -> None:
+        """Install it."""
+        environment("ccxt")
+
+    def launch(self, place: Place) -> Launch:
+        """See :class:`~benchmarks.measure.Client`."""
+        command = [
+            str(environment("ccxt")), str(CLIENTS / "ccxt_kafka.py"), "--bootstrap-servers", place.bootstrap_servers,
+            "--url", place.stream_url, "--rest-url", place.rest_url, "--symbols", str(place.symbols),
+        ]  # fmt: skip
+        topics = [f"unified.{name}" for name in _STRUCTURES]
+        return Launch(command=command, streams=place.symbols * 5, raw="", unified="unified.", topics=topics)
