@@ -418,13 +418,14 @@ def main() -> None:
     )
     parser.add_argument("frames", type=Path, help="a file of benchmarks.frames")
     parser.add_argument("--symbols", type=int, required=True)
+    parser.add_argument("--now-ms", type=int, help="event time of the first message; without it, the present")
     parser.add_argument("--certificate", type=Path, help="PEM of certificate and key: serve TLS")
     asked = parser.parse_args()
     tls = None
     if asked.certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(asked.certificate)
-    firehose = Firehose(loaded(asked.frames), asked.symbols, tls)
+    firehose = Firehose(loaded(asked.frames, asked.now_ms), asked.symbols, tls)
     print(json.dumps({"port": firehose.port}), flush=True)
     firehose.serve()
 

@@ -150,8 +150,8 @@ class Figures:
 
     @property
     def messages(self) -> int:
-        """Messages published."""
-        return self.raw or self.unified
+        """Messages published: markers of transactions and a book's snapshots are none."""
+        return min(self.raw or self.unified, self.sent)
 
     @property
     def cpu_us(self) -> float:
@@ -183,12 +183,16 @@ class FirehoseProcess:
     """The firehose, spoken to by its standard input and output."""
 
     def __init__(self, load: Load, certificate: Path | None) -> None:
+        #: Event time of the first message.
+        self.now_ms = int(time.time() * 1000)
         command = [
             sys.executable,
             str(ROOT / "benchmarks/firehose.py"),
             str(load.frames),
             "--symbols",
             str(load.symbols),
+            "--now-ms",
+            str(self.now_ms),
         ]
         if certificate is not None:
             command += ["--certificate", str(certificate)]

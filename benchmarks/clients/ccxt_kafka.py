@@ -59,10 +59,15 @@ async def main() -> None:
     parser.add_argument("--rest-url", required=True)
     parser.add_argument("--symbols", type=int, required=True)
     asked = parser.parse_args()
-    producer = AIOKafkaProducer(bootstrap_servers=asked.bootstrap_servers, max_batch_size=256 * 1024, linger_ms=5)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=asked.bootstrap_servers, max_batch_size=256 * 1024, linger_ms=5
+    )
     await producer.start()
     exchange = ccxt.pro.binance(
-        {"enableRateLimit": False, "options": {"fetchMarkets": {"types": ["spot"]}, "watchOrderBookLimit": 100}}
+        {
+            "enableRateLimit": False,
+            "options": {"fetchMarkets": {"types": ["spot"]}, "watchOrderBookLimit": 100},
+        }
     )
     exchange.urls["api"]["public"] = f"{asked.rest_url}/api/v3"
     exchange.urls["api"]["ws"]["spot"] = f"{asked.url}/ws"

@@ -242,6 +242,7 @@ class Lane:
     def __init__(self, sink: Sink, topic: str, partition: int) -> None:
         self._sink, self.topic, self.partition = sink, topic, partition
         self.batch = sink.producer.create_batch()
+        self.under_way = 0
 
     def append(self, key: bytes, value: bytes, timestamp: int) -> None:
         """Add a record."""
@@ -279,6 +280,7 @@ class Sink:
     def send(self, lane: Lane, batch: Any) -> None:
         """Send a batch after those of its lane."""
         self._unsent += batch.size()
+        lane.under_way += 1
         self._queues[lane].put_nowait(batch)
         if self._unsent > MOST_UNSENT and not self._paused:
             self._paused = True
@@ -290,10 +292,11 @@ class Sink:
             batch = await self._queues[lane].get()
             size = batch.size()
             future = await self.producer.send_batch(batch, lane.topic, partition=lane.partition)
-            future.add_done_callback(lambda done, size=size: self._sent(done, size))
+            future.add_done_callback(lambda done, size=size: self._sent(lane, done, size))
 
-    def _sent(self, done: asyncio.Future[Any], size: int) -> None:
+    def _sent(self, lane: Lane, done: asyncio.Future[Any], size: int) -> None:
         done.result()
+        lane.under_way -= 1
         self._unsent -= size
         if self._paused and self._unsent < MOST_UNSENT // 2:
             self._paused = False
@@ -301,11 +304,12 @@ class Sink:
                 transport.underlying_transport.resume_reading()
 
     async def linger(self) -> None:
-        """Seal what is open, again and again."""
+        """Seal what is open, again and again; a lane that waits for an answer goes on filling."""
         while True:
             await asyncio.sleep(LINGER_SECONDS)
             for lane in self.lanes:
-                lane.seal()
+                if not lane.under_way:
+                    lane.seal()
 
 
 Handler = tuple[Any, Any, bytes, bytes, Any, Any]
