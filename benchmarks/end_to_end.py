@@ -1,11 +1,18 @@
-"""From a WebSocket to Kafka: the bridge beside its peers and the limit, in one run."""
+"""From a WebSocket to Kafka: the bridge beside its peers and the limit, in one run.
+
+``python benchmarks/end_to_end.py`` compares all of them in three interleaved passes, measures added latency and writes
+``build/benchmarks/report.md``. ``--quick`` is the bridge and the limit alone, some seconds each; ``--only`` names rows.
+What takes long is asked for: ``--exactly-once``, ``--cold-start``, ``--memory``, ``--growth``.
+
+Peers are installed below ``build/benchmarks`` when they are first needed; that wants ``go`` and ``python3.13``. The
+market is :mod:`benchmarks.corpus`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shutil
-import statistics
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +20,15 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import peers  # noqa: E402 - the checkout comes first
+from benchmarks import experiments, peers, report  # noqa: E402 - the checkout comes first
 from benchmarks.frames import prepared  # noqa: E402
-from benchmarks.measure import SERVERS_CORE, Client, FailedError, Figures, Load, measured  # noqa: E402
-from benchmarks.ours import Ours  # noqa: E402
+from benchmarks.latency import RATE, latency  # noqa: E402
+from benchmarks.measure import SERVERS_CORE, Client, FailedError, Load, measured  # noqa: E402
+from benchmarks.ours import Ours, exactly_once  # noqa: E402
 
 BUILD = ROOT / "build/benchmarks"
+COMMIT_INTERVALS_MS = (50, 100, 250, 1_000)
+_LATENCY_SECONDS = 20
 
 
 class Row(NamedTuple):
@@ -37,72 +47,122 @@ class Row(NamedTuple):
     warm_seconds: float = 0.0
 
 
-def rows(*, quick: bool) -> list[Row]:
-    """Return what to compare."""
-    ours = [
+def rows() -> list[Row]:
+    """Return what to compare; the first is the base of ratios."""
+    return [
         Row(Ours("ours, picows", "picows"), 300_000),
         Row(Ours("ours, websockets", "websockets"), 300_000),
-    ]
-    limits = [Row(client, 1_000_000) for client in peers.limits()]
-    others = [Row(peers.Go(), 500_000), *(Row(client, 200_000) for client in peers.naive())]
-    others += [
+        *(Row(client, 1_000_000) for client in peers.limits()),
+        Row(peers.Go(), 500_000),
+        *(Row(client, 200_000) for client in peers.naive()),
         Row(peers.Cryptofeed("cryptofeed", tuned=False), 720_000, rate=12_000, warm_seconds=45),
         Row(peers.Cryptofeed("cryptofeed, tuned", tuned=True), 200_000),
         Row(peers.Ccxt(), 30_000, rate=1_000, warm_seconds=10),
     ]
-    if quick:
-        return [Row(ours[0].client, 200_000), Row(limits[0].client, 500_000)]
-    return ours + limits + others
 
 
-def main() -> None:
-    """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="the bridge and the limit alone, some seconds each"
+def quick_rows() -> list[Row]:
+    """Return the bridge and the limit, with a second or five of work."""
+    return [Row(Ours("ours, picows", "picows"), 200_000), Row(peers.limits()[0], 500_000)]
+
+
+def chosen_rows(asked: argparse.Namespace) -> list[Row]:
+    """Return the rows that the command line asks for."""
+    found = quick_rows() if asked.quick else rows()
+    if asked.exactly_once:
+        found += [Row(exactly_once(interval), 300_000) for interval in COMMIT_INTERVALS_MS]
+    return [row for row in found if not asked.only or row.client.name in asked.only]
+
+
+def compare(chosen: list[Row], asked: argparse.Namespace, results: report.Results) -> None:
+    """Do all passes, one client after the other."""
+    for row in chosen:
+        row.client.prepare()
+        results.rows[row.client.name] = []
+    frames = prepared(BUILD / "corpus", symbols=asked.symbols, count=500_000 if asked.quick else 1_000_000)
+    for number in range(asked.passes or (1 if asked.quick else 3)):
+        for row in chosen:
+            load = Load(
+                frames, asked.symbols, row.rate or asked.rate, row.messages, warm_seconds=row.warm_seconds
+            )
+            try:
+                figures = measured(row.client, load, _directory(row.client))
+            except FailedError as error:
+                print(f"pass {number + 1}: {row.client.name} failed: {error}", flush=True)
+                continue
+            results.rows[row.client.name].append(figures)
+            print(f"pass {number + 1}: {report.line(figures)}", flush=True)
+            for line in figures.warnings:
+                print(f"        {line}", flush=True)
+
+
+def latencies(chosen: list[Row], asked: argparse.Namespace, results: report.Results) -> None:
+    """Measure added latency of those that publish raw records and keep up with the rate."""
+    frames = prepared(BUILD / "corpus", symbols=asked.symbols, count=500_000)
+    load = Load(frames, asked.symbols, RATE, RATE * _LATENCY_SECONDS)
+    for client in [row.client for row in chosen if isinstance(row.client, (Ours, peers.Go, peers.Script))]:
+        try:
+            found = latency(client, load, _directory(client))
+        except FailedError as error:
+            print(f"{client.name} failed: {error}", flush=True)
+            continue
+        results.latencies.append(found)
+        print(f"{client.name:<24} p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms", flush=True)
+
+
+def _directory(client: Client) -> Path:
+    directory = BUILD / "runs" / "-".join(client.name.replace(",", "").split())
+    shutil.rmtree(directory, ignore_errors=True)
+    return directory
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--passes", type=int, default=None)
+    parser.add_argument("--quick", action="store_true", help="the bridge and the limit alone, no report")
     parser.add_argument("--only", action="append", help="a row, by its name; may be given again")
+    parser.add_argument("--passes", type=int, default=0, help="3, or 1 with --quick")
     parser.add_argument("--symbols", type=int, default=400)
     parser.add_argument(
         "--rate", type=float, default=0.0, help="messages a second; 0: as fast as they are taken"
     )
-    asked = parser.parse_args()
+    parser.add_argument("--exactly-once", action="store_true", help="rows of transactions too")
+    parser.add_argument("--no-latency", action="store_true")
+    parser.add_argument("--no-comparison", action="store_true")
+    parser.add_argument("--cold-start", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--memory-minutes", type=float, default=5.0)
+    parser.add_argument("--growth", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    asked = arguments()
     os.sched_setaffinity(0, {SERVERS_CORE})
-    chosen = [row for row in rows(quick=asked.quick) if not asked.only or row.client.name in asked.only]
-    frames = prepared(BUILD / "corpus", symbols=asked.symbols, count=500_000 if asked.quick else 1_000_000)
-    for row in chosen:
-        row.client.prepare()
-    found: dict[str, list[Figures]] = {row.client.name: [] for row in chosen}
-    for number in range(asked.passes or (1 if asked.quick else 3)):
-        for row in chosen:
-            directory = BUILD / "runs" / "-".join(row.client.name.replace(",", "").split())
-            shutil.rmtree(directory, ignore_errors=True)
-            load = Load(
-                frames, asked.symbols, rate=row.rate or asked.rate, count=row.messages, warm_seconds=row.warm_seconds
-            )  # fmt: skip
-            try:
-                figures = measured(row.client, load, directory)
-            except FailedError as error:
-                print(f"pass {number + 1}: {row.client.name} failed: {error}", flush=True)
-                continue
-            found[row.client.name].append(figures)
-            print(
-                f"pass {number + 1}: {row.client.name:<24} {figures.cpu_us:7.2f} µs CPU a message "
-                f"{figures.per_second:9,.0f} messages/s {figures.core_share:5.0%} of the core "
-                f"{figures.missing:7,} missing {figures.memory_bytes >> 20:5} MiB "
-                f"raw {figures.raw:,} unified {figures.unified:,} lost {figures.lost_connections}", flush=True,
-            )  # fmt: skip
-            for line in figures.warnings:
-                print("    ", line)
-    base = [f.cpu_us for f in next(iter(found.values()))]
-    for name, each in found.items():
-        if each and base:
-            cpu = [f.cpu_us for f in each]
-            ratio = statistics.median(base) / statistics.median(cpu)
-            print(
-                f"{name:<24} {statistics.median(cpu):7.2f} [{min(cpu):.2f}–{max(cpu):.2f}] µs; {ratio:.2f} × ours"
-            )
+    results = report.Results()
+    chosen = chosen_rows(asked)
+    if not asked.no_comparison:
+        compare(chosen, asked, results)
+        print(report.table(results.rows))
+    if not (asked.quick or asked.no_latency):
+        latencies(chosen, asked, results)
+    if asked.cold_start:
+        for _ in range(asked.passes or 3):
+            results.cold_starts.append(experiments.cold_start(BUILD, asked.symbols))
+            print(results.cold_starts[-1], flush=True)
+    if asked.memory:
+        for point in experiments.memory(BUILD, asked.memory_minutes * 60):
+            results.memory.append(point)
+            print(f"{point.seconds:6.0f} s {point.mib:6.0f} MiB", flush=True)
+    if asked.growth:
+        for grown in experiments.growth(BUILD):
+            results.growth.append(grown)
+            print(f"{report.line(grown.figures)}, p50 {grown.p50}, p99 {grown.p99}", flush=True)
+    if not asked.quick:
+        print(report.write(results, BUILD))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from bridge.local.kafka import LocalKafka
 
@@ -34,6 +34,7 @@ _POLL_SECONDS = 0.05
 _START_SECONDS = 240.0
 _DRAIN_SECONDS = 90.0
 _METADATA_SECONDS = 30.0
+_SETTLED_SECONDS = 20.0
 _STILL_SECONDS = 1.5
 _REST_SHARE = 0.2  # of a core, below which a client has nothing more to do
 
@@ -49,7 +50,7 @@ class Load(NamedTuple):
         frames: the file of the corpus.
         symbols: how many the exchange has.
         rate: messages a second; 0 is as fast as they are taken.
-        count: at most so many messages; 0 is all there are.
+        messages: at most so many; 0 is all there are.
         seconds: how long to send at most.
         warm_seconds: with it, only what comes after so many seconds is measured, until sending ends; without, everything
             from the first message sent to the last record acknowledged.
@@ -58,7 +59,7 @@ class Load(NamedTuple):
     frames: Path
     symbols: int
     rate: float = 0.0
-    count: int = 0
+    messages: int = 0
     seconds: float = 30.0
     warm_seconds: float = 0.0
 
@@ -69,6 +70,7 @@ class Launch:
 
     Attributes:
         command: its command line.
+        others: command lines of further processes that share its work.
         environment: variables beside our own.
         streams: how many streams it will have subscribed to when it is ready.
         raw, unified: prefixes of the topics it writes; an empty one says that it has none.
@@ -85,7 +87,7 @@ class Launch:
     topics: Sequence[str] = ()
     partitions: int = 6
     broker: Mapping[str, str] = field(default_factory=dict)
-    processes: int = 1
+    others: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,46 +265,59 @@ class Topics:
 
 
 class ClientProcess:
-    """The client, pinned to its core."""
+    """The client, pinned to its core; several processes count as one."""
 
-    def __init__(self, launch: Launch, directory: Path, core: int | None = CLIENT_CORE) -> None:
-        pinned = ["taskset", "-c", str(core)] if core is not None else []
-        self._log = directory / "client.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*pinned, *launch.command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                cwd=directory, env={**_clean_environment(), **launch.environment}, start_new_session=True,
-            )  # fmt: skip
+    def __init__(self, launch: Launch, directory: Path) -> None:
+        self.started_at = time.monotonic()
+        self._logs: list[Path] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        for number, command in enumerate((launch.command, *launch.others)):
+            self._logs.append(directory / f"client-{number}.log")
+            with self._logs[-1].open("wb") as log:
+                self._processes.append(
+                    subprocess.Popen(
+                        ["taskset", "-c", str(CLIENT_CORE), *command], stdin=subprocess.DEVNULL, stdout=log,
+                        stderr=subprocess.STDOUT, cwd=directory, start_new_session=True,
+                        env={**_clean_environment(), **launch.environment},
+                    )
+                )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        for process in self._processes:
+            process.kill()
+            process.wait()
 
     def require_alive(self) -> None:
         """Fail with its log's tail where it has ended."""
-        if self._process.poll() is not None:
-            raise FailedError(f"ended with {self._process.returncode}:\n{self.log_tail(3000)}")
+        for process in self._processes:
+            if process.poll() is not None:
+                raise FailedError(f"ended with {process.returncode}:\n{self.log_tail()}")
 
-    def log_tail(self, size: int = 1500) -> str:
+    def log_tail(self) -> str:
         """Return the end of what it wrote."""
-        return self._log.read_text(errors="replace")[-size:]
+        return "\n".join(log.read_text(errors="replace")[-1500:] for log in self._logs)
 
     def warnings(self) -> tuple[str, ...]:
         """Return the first lines of its log that warn."""
-        lines = self._log.read_text(errors="replace").splitlines()
+        lines = [line for log in self._logs for line in log.read_text(errors="replace").splitlines()]
         return tuple(line[:300] for line in lines if re.search("WARN|ERROR|Traceback", line))[:10]
 
     def cpu_seconds(self) -> float:
         """Return user and system time so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return sum(self._ticks(process.pid) for process in self._processes) / _TICKS
 
     def memory_bytes(self) -> int:
         """Return resident memory."""
-        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE
+        files = [Path(f"/proc/{process.pid}/statm") for process in self._processes]
+        return sum(int(file.read_text().split()[1]) for file in files) * _PAGE
+
+    @staticmethod
+    def _ticks(pid: int) -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
 
 
 def _clean_environment() -> dict[str, str]:
@@ -331,7 +346,7 @@ class Run:
 
     def start(self) -> None:
         """Let the messages flow."""
-        self.firehose.ask(f"start {self.load.rate} {self.load.count}")
+        self.firehose.ask(f"start {self.load.rate} {self.load.messages}")
 
     def drained(self) -> Sample:
         """Wait until no record comes any more and the client is at rest; return where it stood at the last record."""
@@ -349,7 +364,15 @@ class Run:
         return last
 
 
-def begun(stack: ExitStack, client: Client, load: Load, directory: Path, certificate: Path | None) -> Run:
+def begun(
+    stack: ExitStack,
+    client: Client,
+    load: Load,
+    directory: Path,
+    certificate: Path | None,
+    *,
+    settled: bool = True,
+) -> Run:
     """Start everything and wait until the client has subscribed to what it will."""
     directory.mkdir(parents=True, exist_ok=True)
     certificate = certificate if client.encrypted else None
@@ -371,7 +394,8 @@ def begun(stack: ExitStack, client: Client, load: Load, directory: Path, certifi
                 f"subscribed to {status['streams']} of {launch.streams} streams: {process.log_tail()}"
             )
         time.sleep(_POLL_SECONDS)
-    time.sleep(1.0)
+    if settled:
+        time.sleep(_SETTLED_SECONDS if launch.others else 1.0)  # several processes share the work out first
     topics.look()
     return run
 

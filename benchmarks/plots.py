@@ -1,0 +1,86 @@
+"""Plots of ``results.json``; prints the names of the files written. Runs where matplotlib is installed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def main() -> None:
+    """Draw what there is."""
+    results: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    directory = Path(sys.argv[2])
+    rows = {name: each for name, each in results["rows"].items() if each}
+    if rows:
+        _save(directory / "cpu.png", _cpu, rows)
+    if results["latencies"]:
+        _save(directory / "latency.png", _latency, results["latencies"])
+    if results["memory"]:
+        _save(directory / "memory.png", _memory, results["memory"])
+    for of in sorted({point["of"] for point in results["growth"]}):
+        _save(directory / f"growth-{of}.png", _growth, [p for p in results["growth"] if p["of"] == of])
+
+
+def _save(file: Path, draw: Any, data: Any) -> None:
+    figure, axes = plt.subplots(figsize=(9, 4.5))
+    draw(axes, data)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+    print(file.name)
+
+
+def _cpu(axes: Any, rows: dict[str, list[dict[str, float]]]) -> None:
+    names = list(rows)[::-1]
+    each = [[run["cpu_us"] for run in rows[name]] for name in names]
+    middles = [statistics.median(values) for values in each]
+    errors = [
+        [middle - min(values) for middle, values in zip(middles, each, strict=True)],
+        [max(values) - middle for middle, values in zip(middles, each, strict=True)],
+    ]
+    axes.barh(names, middles, xerr=errors)
+    axes.set_xscale("log")
+    axes.set_xlabel("CPU µs a message (log)")
+
+
+def _latency(axes: Any, latencies: list[dict[str, Any]]) -> None:
+    for latency in latencies:
+        samples = sorted(latency["samples"])
+        shares = [100 * number / len(samples) for number in range(len(samples))]
+        axes.plot(samples, shares, label=latency["client"])
+    axes.set_xscale("log")
+    axes.set_xlabel("ms from a frame's sending to the raw record's reading")
+    axes.set_ylabel("% of messages")
+    axes.legend()
+
+
+def _memory(axes: Any, points: list[dict[str, float]]) -> None:
+    axes.plot([p["seconds"] for p in points], [p["mib"] for p in points])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("s")
+    axes.set_ylabel("resident MiB")
+
+
+def _growth(axes: Any, points: list[dict[str, Any]]) -> None:
+    values = [p["value"] for p in points]
+    axes.plot(values, [p["cpu_us"] for p in points], "o-", label="CPU µs a message")
+    axes.plot(values, [p["memory_mib"] / 10 for p in points], "s-", label="memory, 10 MiB")
+    if all(p["p50"] is not None for p in points):
+        axes.plot(values, [p["p50"] for p in points], "^-", label="p50, ms")
+        axes.plot(values, [p["p99"] for p in points], "v-", label="p99, ms")
+        axes.set_yscale("log")
+    axes.set_xscale("log")
+    axes.set_xlabel(points[0]["of"])
+    axes.legend()
+
+
+if __name__ == "__main__":
+    main()
