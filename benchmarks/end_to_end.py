@@ -52,7 +52,7 @@ def rows() -> list[Row]:
     return [
         Row(Ours("ours, picows", "picows"), 300_000),
         Row(Ours("ours, websockets", "websockets"), 300_000),
-        *(Row(client, 1_000_000) for client in peers.limits()),
+        *(Row(client, 600_000) for client in peers.limits()),
         Row(peers.Go(), 500_000),
         *(Row(client, 200_000) for client in peers.naive()),
         Row(peers.Cryptofeed("cryptofeed", tuned=False), 720_000, rate=12_000, warm_seconds=45),

@@ -36,7 +36,7 @@ def cold_start(build: Path, symbols: int = 400) -> ColdStart:
     """Start a bridge with messages flowing as soon as all streams are subscribed to."""
     load = Load(prepared(build / "corpus", symbols=symbols, count=_MESSAGES), symbols, rate=5_000)
     with ExitStack() as stack:
-        run = begun(stack, Ours("ours"), load, build / "runs/cold-start", None, settled=False)
+        run = begun(stack, Ours("ours"), load, build / "runs/cold-start", settled=False)
         began = run.process.started_at
         subscribed = time.monotonic() - began
         run.start()
@@ -61,7 +61,7 @@ def memory(build: Path, seconds: float) -> Iterator[Memory]:
     frames = prepared(build / "corpus", symbols=MEMORY_SYMBOLS, count=count)
     with ExitStack() as stack:
         client = Ours("ours", channels=FIVE)
-        run = begun(stack, client, Load(frames, MEMORY_SYMBOLS, MEMORY_RATE), build / "runs/memory", None)
+        run = begun(stack, client, Load(frames, MEMORY_SYMBOLS, MEMORY_RATE), build / "runs/memory")
         began = time.monotonic()
         yield Memory(0.0, run.process.memory_bytes() / (1 << 20))
         run.start()

@@ -23,7 +23,6 @@ import json
 import os
 import selectors
 import socket
-import ssl
 import sys
 import time
 from collections import deque
@@ -41,6 +40,8 @@ from benchmarks.frames import Frames, framed, loaded, unwrapped  # noqa: E402
 CHUNK_BYTES = 256 * 1024
 _TICK_SECONDS = 0.001
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SNAPSHOT = b'{"lastUpdateId":1000000000,"bids":[["1.0","1.0"]],"asks":[["9.0","1.0"]]}'
+"""What stands before the corpus' first change of a book."""
 _TEXT, _CLOSE, _PING = 1, 8, 9
 _PONG_FRAME, _CLOSE_FRAME = 0x8A, 0x88
 
@@ -60,7 +61,6 @@ class Connection:
     is_websocket: bool = False
     bare: bool = False
     """Whether messages come without the combined streams' wrapper: on ``/ws``."""
-    handshaking: bool = False
     received: bytearray = field(default_factory=bytearray)
     streams: set[str] = field(default_factory=set)
     waiting: deque[Chunk] = field(default_factory=deque)
@@ -78,13 +78,11 @@ class Firehose:
     Args:
         frames: what to send.
         symbols: how many symbols the exchange has.
-        tls: with it, everything is encrypted.
     """
 
-    def __init__(self, frames: Frames, symbols: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, frames: Frames, symbols: int) -> None:
         self._frames = frames
         self._info = exchange_info(symbols)
-        self._tls = tls
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, Connection] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -200,39 +198,24 @@ class Firehose:
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                accepted = self._tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
-            connection = Connection(accepted, handshaking=self._tls is not None)
+            connection = Connection(accepted)
             self._connections[accepted.fileno()] = connection
             self._selector.register(accepted, selectors.EVENT_READ, connection)
 
     def _ready(self, connection: Connection, events: int) -> None:
         try:
-            if connection.handshaking:
-                self._shake_hands(connection)
-                return
             if events & selectors.EVENT_READ:
                 self._read(connection)
             if connection.socket.fileno() >= 0 and events & selectors.EVENT_WRITE:
                 self._write(connection)
-        except (ConnectionError, ssl.SSLError):
+        except ConnectionError:
             self._drop(connection)
-
-    def _shake_hands(self, connection: Connection) -> None:
-        tls = connection.socket
-        if isinstance(tls, ssl.SSLSocket):
-            try:
-                tls.do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-        connection.handshaking = False
-        self._read(connection)
 
     def _read(self, connection: Connection) -> None:
         while True:
             try:
                 read = connection.socket.recv(65536)
-            except (BlockingIOError, ssl.SSLWantReadError):
+            except BlockingIOError:
                 break
             if not read:
                 self._drop(connection)
@@ -255,7 +238,7 @@ class Firehose:
     def _write(self, connection: Connection) -> None:
         """Send until the socket takes no more or nothing is left."""
         sock = connection.socket
-        while True:
+        while sock.fileno() >= 0:
             if not connection.current:
                 if connection.urgent:
                     connection.current = memoryview(connection.urgent.popleft())
@@ -267,7 +250,7 @@ class Firehose:
                     return
             try:
                 taken = sock.send(connection.current)
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except BlockingIOError:
                 self._watch(connection, writing=True)
                 return
             except ConnectionError:
@@ -326,7 +309,7 @@ class Firehose:
         elif path.endswith("/time"):
             body = b'{"serverTime":%d}' % int(time.time() * 1000)
         elif path.endswith("/depth"):
-            body = b'{"lastUpdateId":1000000000,"bids":[["1.00000000","1.00000000"]],"asks":[["9.00000000","1.00000000"]]}'
+            body = _SNAPSHOT
         elif not path.endswith("/ping"):
             status, body = "404 Not Found", b'{"code":-1,"msg":"not here"}'
         head = (
@@ -419,13 +402,8 @@ def main() -> None:
     parser.add_argument("frames", type=Path, help="a file of benchmarks.frames")
     parser.add_argument("--symbols", type=int, required=True)
     parser.add_argument("--now-ms", type=int, help="event time of the first message; without it, the present")
-    parser.add_argument("--certificate", type=Path, help="PEM of certificate and key: serve TLS")
     asked = parser.parse_args()
-    tls = None
-    if asked.certificate is not None:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(asked.certificate)
-    firehose = Firehose(loaded(asked.frames, asked.now_ms), asked.symbols, tls)
+    firehose = Firehose(loaded(asked.frames, asked.now_ms), asked.symbols)
     print(json.dumps({"port": firehose.port}), flush=True)
     firehose.serve()
 

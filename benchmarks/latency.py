@@ -42,7 +42,7 @@ class Latency(NamedTuple):
 def latency(client: Client, load: Load, directory: Path) -> Latency:
     """Do one paced run."""
     with ExitStack() as stack:
-        run = begun(stack, client, load, directory, None)
+        run = begun(stack, client, load, directory)
         arrivals = _read(run)
         log = directory / "sent.csv"
         run.firehose.ask(f"log {log}")

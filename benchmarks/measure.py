@@ -52,8 +52,8 @@ class Load(NamedTuple):
         rate: messages a second; 0 is as fast as they are taken.
         messages: at most so many; 0 is all there are.
         seconds: how long to send at most.
-        warm_seconds: with it, only what comes after so many seconds is measured, until sending ends; without, everything
-            from the first message sent to the last record acknowledged.
+        warm_seconds: with it, only what comes after so many seconds is measured, until sending ends; without,
+            everything from the first message sent to the last record acknowledged.
     """
 
     frames: Path
@@ -98,25 +98,22 @@ class Place:
     port: int
     directory: Path
     symbols: int
-    certificate: Path | None = None
 
     @property
     def stream_url(self) -> str:
         """Where the streams are."""
-        return f"ws{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
+        return f"ws://127.0.0.1:{self.port}"
 
     @property
     def rest_url(self) -> str:
         """Where REST is."""
-        return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
 
 class Client:
     """A way to bring the streams to Kafka."""
 
     name: str
-    encrypted = False
-    """Whether it can read from a server of TLS only."""
 
     def prepare(self) -> None:
         """Install or build what it needs, once."""
@@ -184,7 +181,7 @@ class Figures:
 class FirehoseProcess:
     """The firehose, spoken to by its standard input and output."""
 
-    def __init__(self, load: Load, certificate: Path | None) -> None:
+    def __init__(self, load: Load) -> None:
         #: Event time of the first message.
         self.now_ms = int(time.time() * 1000)
         command = [
@@ -196,8 +193,6 @@ class FirehoseProcess:
             "--now-ms",
             str(self.now_ms),
         ]
-        if certificate is not None:
-            command += ["--certificate", str(certificate)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port: int = self._answer()["port"]
 
@@ -256,7 +251,7 @@ class Topics:
         deadline = time.monotonic() + _METADATA_SECONDS
         while True:
             try:
-                futures = self._admin.list_offsets({p: OffsetSpec.latest() for p in partitions})
+                futures = self._admin.list_offsets({p: OffsetSpec.latest() for p in partitions})  # type: ignore[no-untyped-call]
                 return {p: future.result(30).offset for p, future in futures.items()}
             except KafkaException:  # a topic made just now has no leader yet
                 if time.monotonic() > deadline:
@@ -364,23 +359,14 @@ class Run:
         return last
 
 
-def begun(
-    stack: ExitStack,
-    client: Client,
-    load: Load,
-    directory: Path,
-    certificate: Path | None,
-    *,
-    settled: bool = True,
-) -> Run:
+def begun(stack: ExitStack, client: Client, load: Load, directory: Path, *, settled: bool = True) -> Run:
     """Start everything and wait until the client has subscribed to what it will."""
     directory.mkdir(parents=True, exist_ok=True)
-    certificate = certificate if client.encrypted else None
-    firehose = stack.enter_context(FirehoseProcess(load, certificate))
+    firehose = stack.enter_context(FirehoseProcess(load))
     # What the broker must be set to, only a launch tells, and a launch names the broker.
-    broker = client.launch(Place("", firehose.port, directory, load.symbols, certificate)).broker
+    broker = client.launch(Place("", firehose.port, directory, load.symbols)).broker
     kafka = stack.enter_context(LocalKafka(heap_mb=HEAP_MB, properties=broker))
-    place = Place(kafka.bootstrap_servers, firehose.port, directory, load.symbols, certificate)
+    place = Place(kafka.bootstrap_servers, firehose.port, directory, load.symbols)
     launch = client.launch(place)
     topics = Topics(kafka.bootstrap_servers)
     topics.create(launch.topics, launch.partitions)
@@ -400,10 +386,10 @@ def begun(
     return run
 
 
-def measured(client: Client, load: Load, directory: Path, certificate: Path | None = None) -> Figures:
+def measured(client: Client, load: Load, directory: Path) -> Figures:
     """Do one run from beginning to end: everything from the first message sent to the last record acknowledged."""
     with ExitStack() as stack:
-        run = begun(stack, client, load, directory, certificate)
+        run = begun(stack, client, load, directory)
         first = run.sample()
         run.start()
         sent = 0

@@ -88,7 +88,7 @@ def naive() -> list[Client]:
 
 
 class Cryptofeed(Client):
-    """cryptofeed's Kafka backend. It has no ``trade`` and no ``ticker`` of Binance, and writes unified records alone."""
+    """cryptofeed's Kafka backend. It has no ``trade`` and no ``ticker`` of Binance, and no raw records."""
 
     def __init__(self, name: str, *, tuned: bool) -> None:
         self.name = name

@@ -43,8 +43,16 @@ class Results:
             "cold_starts": [start._asdict() for start in self.cold_starts],
             "memory": [point._asdict() for point in self.memory],
             "growth": [
-                {"of": g.of, "value": g.value, "cpu_us": g.figures.cpu_us, "core_share": g.figures.core_share,
-                 "memory_mib": g.figures.memory_bytes / (1 << 20), "missing": g.figures.missing, "p50": g.p50, "p99": g.p99}
+                {
+                    "of": g.of,
+                    "value": g.value,
+                    "cpu_us": g.figures.cpu_us,
+                    "core_share": g.figures.core_share,
+                    "memory_mib": g.figures.memory_bytes / (1 << 20),
+                    "missing": g.figures.missing,
+                    "p50": g.p50,
+                    "p99": g.p99,
+                }
                 for g in self.growth
             ],
         }  # fmt: skip
@@ -130,8 +138,8 @@ def write(results: Results, directory: Path) -> Path:
 def _circumstances() -> str:
     machine = f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; client on one core, firehose, broker and controller on the "
-        "other. Medians of passes [least–most]; only figures of one run can be compared."
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}; client on one core, firehose, broker and controller on "
+        "the other. Medians of passes [least–most]; only figures of one run can be compared."
     )
 
 

@@ -80,7 +80,9 @@ async def main() -> None:
         jobs += [
             published(lambda mine=mine: exchange.watch_bids_asks(mine), by_symbol, "unified.bid-ask", producer),
             published(lambda mine=mine: exchange.watch_trades_for_symbols(mine), trades, "unified.trade", producer),
-            published(lambda mine=mine: exchange.watch_order_book_for_symbols(mine), book, "unified.order-book", producer),
+            published(
+                lambda mine=mine: exchange.watch_order_book_for_symbols(mine), book, "unified.order-book", producer
+            ),
             published(lambda pairs=pairs: exchange.watch_ohlcv_for_symbols(pairs), candles, "unified.ohlcv", producer),
             published(lambda mine=mine: exchange.watch_tickers(mine), by_symbol, "unified.ticker", producer),
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""cryptofeed's own Kafka backend: as it comes, or tuned to one topic. Runs in an environment of its own (Python 3.13)."""
+"""cryptofeed's own Kafka backend: as it comes, or tuned to one topic. Runs in an environment of its own."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The limit: what one hand-written file reaches that does this one job for these six streams and checks nothing.
 
-picows and uvloop; the stream's name is sniffed, each kind decoded into a msgspec struct and written by a function of its
-own, decimals exact as Avro ``bytes`` of eight bytes (scale 8) converted in bulk; aiokafka batches built per partition,
-idempotent. No sequence checks, no transactions, no coverage, no metrics; a lost connection is the end.
+picows and uvloop; the stream's name is sniffed, each kind decoded into a msgspec struct and written by a function of
+its own, decimals exact as Avro ``bytes`` of eight bytes (scale 8) converted in bulk; aiokafka batches built per
+partition, idempotent. No sequence checks, no transactions, no coverage, no metrics; a lost connection is the end.
 """
 
 from __future__ import annotations
@@ -169,6 +169,11 @@ def decimals(text: str) -> bytes:
     return _pack[len(numbers)](*arguments)
 
 
+def two_decimals(price: str, amount: str) -> bytes:
+    """Return two decimals."""
+    return _two(_LENGTH, int(price.replace(".", "")), _LENGTH, int(amount.replace(".", "")))
+
+
 def levels(raw: msgspec.Raw) -> bytes:
     """Return an Avro array of levels from their JSON."""
     text = bytes(raw).translate(None, b'[]".').decode()
@@ -191,7 +196,7 @@ def encode_book_ticker(head: bytes, m: BookTicker) -> bytes:
 def encode_agg_trade(head: bytes, m: AggTrade) -> bytes:
     """Trade: sequence, timestamp, side, price, amount, eventTime, firstTradeId, lastTradeId."""
     return b"%b%b%b%b%b%b%b%b" % (
-        head, varint(m.a), at_time(m.T), b"\2" if m.m else b"\0", _two(_LENGTH, int(m.p.replace(".", "")), _LENGTH, int(m.q.replace(".", ""))), at_time(m.E), varint(m.f),
+        head, varint(m.a), at_time(m.T), b"\2" if m.m else b"\0", two_decimals(m.p, m.q), at_time(m.E), varint(m.f),
         varint(m.l),
     )  # fmt: skip
 
@@ -199,7 +204,7 @@ def encode_agg_trade(head: bytes, m: AggTrade) -> bytes:
 def encode_trade(head: bytes, m: Trade) -> bytes:
     """Trade, without the trades that were aggregated."""
     return b"%b%b%b%b%b%b\0\0" % (
-        head, varint(m.t), at_time(m.T), b"\2" if m.m else b"\0", _two(_LENGTH, int(m.p.replace(".", "")), _LENGTH, int(m.q.replace(".", ""))), at_time(m.E),
+        head, varint(m.t), at_time(m.T), b"\2" if m.m else b"\0", two_decimals(m.p, m.q), at_time(m.E),
     )  # fmt: skip
 
 
