@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from benchmarks.frames import loaded, unframed
-from benchmarks.measure import Client, Load, Run, begun
+from benchmarks.measure import Client, FailedError, Load, Run, begun
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +57,8 @@ def latency(client: Client, load: Load, directory: Path) -> Latency:
         number = numbers.get(value[value.index(_PAYLOAD) :])
         if number is not None and sent[number] >= began:
             samples.append((arrived - sent[number]) / 1000)
+    if len(samples) < 2:
+        raise FailedError("no record was read of what was sent after the warm-up")
     cuts = statistics.quantiles(samples, n=100)
     return Latency(client.name, cuts[49], cuts[98], max(samples), len(samples), samples)
 
@@ -95,13 +97,16 @@ def _read(run: Run) -> list[tuple[int, bytes]]:
         consumer.consume(1, 1.0)
         run.start()
         found: list[tuple[int, bytes]] = []
-        quiet = time.monotonic() + _LAST_SECONDS + 5
-        while time.monotonic() < quiet:
+        quiet, status = time.monotonic() + _LAST_SECONDS, {"sent": 0, "planned": 1}
+        while time.monotonic() < quiet or status["sent"] < status["planned"]:
             messages = consumer.consume(2000, 0.001)
             if messages:
                 now = time.time_ns() // 1000
                 found += [(now, value) for m in messages if (value := m.value()) and _PAYLOAD in value]
                 quiet = time.monotonic() + _LAST_SECONDS
+            elif time.monotonic() > quiet - _LAST_SECONDS / 2:
+                run.process.require_alive()
+                status = run.firehose.ask("status")
         return found
     finally:
         consumer.close()

@@ -34,6 +34,7 @@ _POLL_SECONDS = 0.05
 _START_SECONDS = 240.0
 _DRAIN_SECONDS = 90.0
 _METADATA_SECONDS = 30.0
+_TOPICS_A_REQUEST = 500
 _SETTLED_SECONDS = 20.0
 _STILL_SECONDS = 1.5
 _REST_SHARE = 0.2  # of a core, below which a client has nothing more to do
@@ -76,7 +77,6 @@ class Launch:
         raw, unified: prefixes of the topics it writes; an empty one says that it has none.
         topics: topics to create beforehand,
         partitions: with so many partitions.
-        broker: settings of the broker beside our own.
     """
 
     command: Sequence[str]
@@ -86,7 +86,6 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
     topics: Sequence[str] = ()
     partitions: int = 6
-    broker: Mapping[str, str] = field(default_factory=dict)
     others: Sequence[Sequence[str]] = ()
 
 
@@ -226,8 +225,9 @@ class Topics:
     def create(self, names: Iterable[str], partitions: int) -> None:
         """Create topics."""
         new = [NewTopic(name, num_partitions=partitions, replication_factor=1) for name in names]
-        for future in self._admin.create_topics(new).values() if new else ():
-            future.result(30)
+        for at in range(0, len(new), _TOPICS_A_REQUEST):
+            for future in self._admin.create_topics(new[at : at + _TOPICS_A_REQUEST]).values():
+                future.result(60)
 
     def look(self) -> None:
         """Find the topics and partitions there are."""
@@ -363,9 +363,7 @@ def begun(stack: ExitStack, client: Client, load: Load, directory: Path, *, sett
     """Start everything and wait until the client has subscribed to what it will."""
     directory.mkdir(parents=True, exist_ok=True)
     firehose = stack.enter_context(FirehoseProcess(load))
-    # What the broker must be set to, only a launch tells, and a launch names the broker.
-    broker = client.launch(Place("", firehose.port, directory, load.symbols)).broker
-    kafka = stack.enter_context(LocalKafka(heap_mb=HEAP_MB, properties=broker))
+    kafka = stack.enter_context(LocalKafka(heap_mb=HEAP_MB))
     place = Place(kafka.bootstrap_servers, firehose.port, directory, load.symbols)
     launch = client.launch(place)
     topics = Topics(kafka.bootstrap_servers)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
-from benchmarks.corpus import SUFFIXES
+from benchmarks.corpus import SUFFIXES, symbol_names
 from benchmarks.environments import environment
 from benchmarks.measure import ROOT, Client, Launch, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CLIENTS = ROOT / "benchmarks/clients"
 BUILD = ROOT / "build/benchmarks"
@@ -105,11 +109,18 @@ class Cryptofeed(Client):
             "--bootstrap-servers", place.bootstrap_servers, "--url", place.stream_url, "--rest-url", place.rest_url,
             "--symbols", str(place.symbols), *(["--tuned"] if self._tuned else []),
         ]  # fmt: skip
-        topics = ("unified.all",) if self._tuned else ()
+        topics = ("unified.all",) if self._tuned else tuple(_by_symbol(place.symbols))
         return Launch(
             command=command, streams=place.symbols * 4, raw="", unified="unified." if self._tuned else _CRYPTOFEED,
-            topics=topics, broker={"auto.create.topics.enable": "true"},
+            topics=topics, partitions=6 if self._tuned else 1,
         )  # fmt: skip
+
+
+def _by_symbol(symbols: int) -> Iterator[str]:
+    """Yield the topics it writes to as it comes; that it would wait for each to be created is not held against it."""
+    for kind in _CRYPTOFEED:
+        for name in symbol_names(symbols):
+            yield f"{kind}BINANCE-{name.removesuffix('USDT')}-USDT"
 
 
 class Ccxt(Client):
