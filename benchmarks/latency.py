@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RATE = 15_000
 _WARM_SECONDS = 4.0
-_LAST_SECONDS = 5.0
+_LAST_SECONDS = 15.0
 _PAYLOAD = b'{"stream":"'
 
 

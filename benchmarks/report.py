@@ -158,6 +158,8 @@ def _growth(results: Results) -> str:
 
 def plotted(results: Path, directory: Path) -> list[str]:
     """Draw the plots in matplotlib's own environment; return the files' names."""
+    for old in directory.glob("*.png"):
+        old.unlink()
     script = Path(__file__).with_name("plots.py")
     done = subprocess.run(
         [str(environment("plots")), str(script), str(results), str(directory)],
