@@ -37,6 +37,7 @@ _METADATA_SECONDS = 30.0
 _TOPICS_A_REQUEST = 500
 _SETTLED_SECONDS = 20.0
 _STILL_SECONDS = 1.5
+_LOST_SECONDS = 15.0  # what has not come by then does not come: a busy machine halts a client for seconds
 _REST_SHARE = 0.2  # of a core, below which a client has nothing more to do
 
 
@@ -345,15 +346,18 @@ class Run:
 
     def drained(self) -> Sample:
         """Wait until no record comes any more and the client is at rest; return where it stood at the last record."""
-        last = self.sample()
+        last, sent = self.sample(), self.firehose.ask("status")["sent"]
         deadline = time.monotonic() + _DRAIN_SECONDS
         while time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             now = self.sample()
+            still = now.wall - last.wall
             if (now.raw, now.unified) != (last.raw, last.unified):
                 last = now
-            elif now.wall - last.wall > _STILL_SECONDS:
-                if now.cpu - last.cpu < _REST_SHARE * (now.wall - last.wall):
+            elif still > _STILL_SECONDS:
+                whole = (now.raw or now.unified) >= sent
+                at_rest = now.cpu - last.cpu < _REST_SHARE * still
+                if whole or (at_rest and still > _LOST_SECONDS):
                     break
                 self.topics.look()
         return last
