@@ -18,6 +18,7 @@ from picows import (
 )
 
 from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable, unusable
+from bridge.binance.turns import BEHIND, turns
 from bridge.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class PicowsTransport(WSListener):
         self._max_bytes = settings.max_message_bytes
         self._close_seconds = settings.close_seconds
         self._loop = asyncio.get_running_loop()
+        self._turns = turns()
+        self._waits = False  # for its turn to read
         self._batch: list[bytes] = []
         self._fragments: list[bytes] = []
         self._fragmented = False
@@ -147,6 +150,15 @@ class PicowsTransport(WSListener):
         if self._batch:
             batch, self._batch = self._batch, []
             self._inbox.frames(batch)
+            if len(batch) >= BEHIND and not self._waits and self._socket is not None:
+                self._waits = True
+                self._socket.underlying_transport.pause_reading()
+                self._turns.wait(self._read_on)
+
+    def _read_on(self) -> None:
+        self._waits = False
+        if self._socket is not None and not self._socket.is_disconnected:
+            self._socket.underlying_transport.resume_reading()
 
     def _fragment(self, frame: WSFrame, *, continues: bool) -> None:
         if continues != self._fragmented:

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import Opcode
 
 from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable, unusable
+from bridge.binance.turns import BEHIND, turns
 from bridge.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class WebSocketsTransport:
         self._connection = connection
         self._inbox = inbox
         self._loop = asyncio.get_running_loop()
+        self._turns = turns()
         self._batch: list[bytes] = []
         self._closing = False
         connection.inbox = inbox
@@ -81,13 +83,16 @@ class WebSocketsTransport:
         self._connection.transport.abort()
 
     async def _read(self) -> None:
-        # recv() doesn't give way while messages are there, so this gathers all of them before the flush runs.
+        # recv() doesn't give way while messages are there, so this gathers them before the flush runs: all, or many.
         try:
             while True:
                 payload = await self._connection.recv(decode=False)
                 if not self._batch:
                     self._loop.call_soon(self._flush)
                 self._batch.append(payload)
+                if len(self._batch) >= BEHIND:
+                    self._flush()
+                    await self._turns.turn()
         except ConnectionClosed as closed:
             self._flush()
             # The code of a close that the peer never answered says nothing of how it ended.

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import socket
 import ssl
+import threading
+from contextlib import suppress
 
 import pytest
 import trustme
@@ -12,6 +15,7 @@ from websockets.http11 import Response
 from websockets.utils import accept_key
 
 from bridge.binance.transport import OpenFailed, opener
+from bridge.binance.turns import BEHIND
 from bridge.errors import ConnectionLost
 from tests.binance.scripted import Exchange, quick, raw_server, until
 
@@ -73,6 +77,55 @@ async def test_messages_arrive_as_the_bytes_that_were_sent(open_, exchange):
     assert inbox.payloads == sent
     assert all(type(payload) is bytes for payload in inbox.payloads)
     await transport.close(1000, "")
+
+
+async def test_connections_that_are_behind_read_in_turns(open_):
+    """Of three that are flooded no two go on in one round of the loop, and every message comes, in order."""
+    sent = [b"%06d" % number + b"x" * 200 for number in range(20_000)]
+    flood = b"".join(b"\x81\x7e" + len(payload).to_bytes(2) + payload for payload in sent)
+    rounds, given = 0, []
+
+    async def count_rounds():
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    def pour(connection):
+        """Answer the handshake, then send as fast as the other end reads."""
+        with connection, suppress(OSError):
+            lines = connection.recv(65536).splitlines()
+            [key] = [line.split()[1] for line in lines if line.lower().startswith(b"sec-websocket-key")]
+            answer = "HTTP/1.1 101 .\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+            connection.sendall((answer + accept_key(key.decode()) + "\r\n\r\n").encode() + flood)
+            connection.recv(1)
+
+    def listen(server):
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=pour, args=(server.accept()[0],), daemon=True).start()
+
+    class Flooded(Inbox):
+        def frames(self, payloads):
+            super().frames(payloads)
+            given.append((rounds, self, len(payloads)))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        threading.Thread(target=listen, args=(server,), daemon=True).start()
+        counting = asyncio.create_task(count_rounds())
+        inboxes = [Flooded() for _ in range(3)]
+        transports = [await open_(f"ws://127.0.0.1:{port}/stream", inbox, quick(), None) for inbox in inboxes]
+        await until(lambda: all(sum(map(len, inbox.batches)) == len(sent) for inbox in inboxes))
+        for transport in transports:
+            transport.abort()
+        counting.cancel()
+    assert all(inbox.payloads == sent for inbox in inboxes)
+    behind = [(at, inbox) for at, inbox, size in given if size >= BEHIND]
+    first = {inbox: at for at, inbox in reversed(behind)}
+    turns = [at for at, inbox in behind if at > first[inbox]]
+    assert len(turns) > 3
+    assert len(turns) == len(set(turns))
 
 
 async def test_all_messages_of_one_wake_up_come_together(open_, exchange):
