@@ -22,7 +22,7 @@ _LONGEST_TEXT = 80
 _WHOLE_DIGITS = PRECISION - SCALE
 _SHIFTS: tuple[int, ...] = tuple(10 ** (SCALE - decimals) for decimals in range(SCALE + 1))
 _LENGTHS = tuple(long_bytes(size) for size in range(17))
-_GENERATION = 150_000
+_GENERATION = 30_000
 
 
 class DoesNotFit(UnexpectedMessage):
