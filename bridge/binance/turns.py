@@ -34,9 +34,9 @@ class Turns:
 
     async def turn(self) -> None:
         """Return in a later round, as :meth:`wait` has it."""
-        reached = asyncio.get_running_loop().create_future()
-        self.wait(lambda: reached.done() or reached.set_result(None))
-        await reached
+        reached = asyncio.Event()
+        self.wait(reached.set)
+        await reached.wait()
 
     def _next(self) -> None:
         go_on = self._waiting.popleft()
