@@ -127,9 +127,8 @@ class Records(Generic[T]):
         self._fence = Fence()
         self._wants_all, self._gap_channels = filter_.wants_all, filter_.gap_channels
         self._queue: deque[Fetched | CaughtUp] = deque()
-        self._found: deque[Any] = (
-            deque()
-        )  # an error only at its end: what follows is looked at when that was raised
+        # An error stands at its end only: what follows is looked at when that was raised.
+        self._found: deque[Any] = deque()
         self._opened = self._ended = False
 
     @property
