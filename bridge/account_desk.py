@@ -139,9 +139,7 @@ class AccountDesk:
             number=message.sequence,
             received_at=message.received_at,
         )
-        tally = self._pipeline.counts.tallies[self.market, CHANNEL]
-        tally.messages += 1
-        tally.message_bytes += len(message.payload)
+        self._pipeline.counts.tallies[self.market, CHANNEL].add(message.payload)
         self._publish(taken)
 
     def answered(self, answer: PrivateAnswer) -> None:

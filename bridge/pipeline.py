@@ -64,6 +64,11 @@ class Tally:
     messages: int = 0
     message_bytes: int = 0
 
+    def add(self, payload: bytes) -> None:
+        """Count a message."""
+        self.messages += 1
+        self.message_bytes += len(payload)
+
 
 @dataclass(slots=True)
 class Counts:
@@ -364,8 +369,7 @@ class Pipeline:
             state.last_received_at = received_at
             route: _Route = state.route or self._route(leg, state, received_at)  # type: ignore[assignment]
             tally, prefix, key, append, decode, event_time, deriver, refreshes_markets = route
-            tally.messages += 1
-            tally.message_bytes += len(payload)
+            tally.add(payload)
             stamp = long_bytes(number) + received
             try:
                 message = decode(payload).data
@@ -525,9 +529,7 @@ class Pipeline:
         topic_channel = "api" if channel == CONTROL else UNKNOWN
         key = (stream or leg.shown_id).encode()
         self._raw(leg.market, topic_channel, key, prefix, number, received_at, payload)
-        tally = self.counts.tallies[leg.market, channel]
-        tally.messages += 1
-        tally.message_bytes += len(payload)
+        self.counts.tallies[leg.market, channel].add(payload)
         if error is not None:
             letter = notices.dead_letter(
                 key=key, at=received_at, reason="unknown" if stream else "parse", error=error,

@@ -534,6 +534,21 @@ def test_value_outside_an_enum_is_unexpected() -> None:
         _derived(compiled, message, instrument, prefixes=[b""])
 
 
+def test_zero_is_null_where_it_means_none() -> None:
+    """CCXT's omit_zero for prices, and empty text for any number; a volume of zero is a volume."""
+    compiled = catalogue().channel("spot", "book-ticker")
+    instrument, _ = _chosen(compiled)
+    message = compiled.decode(
+        b'{"data":{"u":1,"s":"BTCUSDT","b":"0.00000000","B":"0.00000000","a":"","A":""}}'
+    ).data
+    schema = schemas()["bid-ask"]
+    prefix = schema.header + envelope(schema, instrument, "book-ticker", WRITER, 1)
+    stamp = long_bytes(0) + long_bytes(0)
+    [(_, _, value)] = _derived(compiled, message, instrument, prefixes=[prefix], stamp=stamp)
+    found = read(value)[1]
+    assert (found["bid"], found["bidVolume"], found["ask"], found["askVolume"]) == (None, 0, None, None)
+
+
 def test_unknown_contract_size_leaves_values_out() -> None:
     """Before exchangeInfo lists a contract, nothing is computed with a guessed size."""
     compiled = catalogue().channel("coinm", "agg-trade")
