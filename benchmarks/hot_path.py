@@ -27,24 +27,21 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.corpus import CHANNELS, SUFFIXES, Corpus, exchange_info  # noqa: E402 - the checkout comes first
-from bridge.catalogue import TopicNames, catalogue  # noqa: E402
-from bridge.core.derive import Writer  # noqa: E402
+from benchmarks.corpus import CHANNELS, SUFFIXES, Corpus  # noqa: E402 - the checkout comes first
+from benchmarks.in_process import BEGAN_AT, WAKE_UP, made_ready  # noqa: E402
+from bridge.catalogue import TopicNames  # noqa: E402
 from bridge.kafka.outbox import BatchFormat, Buffer, Outbox  # noqa: E402
 from bridge.kafka.partitioner import partition_for  # noqa: E402
 from bridge.kafka.settings import KafkaSettings  # noqa: E402
-from bridge.model import Header, Leg, StreamState  # noqa: E402
-from bridge.pipeline import Pipeline  # noqa: E402
-from bridge.schema import schemas  # noqa: E402
-from bridge.telemetry import Telemetry  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiokafka.structs import TopicPartition
 
-WAKE_UP = 25
-"""Messages of one wake-up: what a busy connection has."""
+    from bridge.model import Leg
+    from bridge.pipeline import Pipeline
+
 PARTITIONS = 12
 MESSAGES = 100_000
 COUNTED = 10_000
@@ -92,22 +89,6 @@ def _ignore(outbox: Outbox) -> None:
     del outbox
 
 
-def made_ready(symbols: int) -> tuple[Pipeline, Leg]:
-    """Return a pipeline for every stream of the corpus, and the connection that carries them."""
-    streams = catalogue()
-    headers = (Header("version", b"0.0.0"),)
-    pipeline = Pipeline(
-        catalogue=streams, schemas=schemas(), names=TopicNames("prod"), publisher=Broker(), telemetry=Telemetry(),
-        writer=Writer("live", 7, headers), hold_ms=250, state_interval_ms=1000,
-    )  # fmt: skip
-    table = pipeline.exchange_info("spot", 1, exchange_info(symbols), 0)
-    leg = Leg(1 << 60, "spot")
-    for chosen in streams.choose("spot", CHANNELS, "*", None, table):
-        pipeline.add(chosen)
-        leg.streams[chosen.stream.name.encode()] = StreamState(chosen.stream)
-    return pipeline, leg
-
-
 def wake_ups(payloads: Sequence[bytes]) -> list[Sequence[bytes]]:
     """Return the messages as they come: several at a time."""
     return [payloads[at : at + WAKE_UP] for at in range(0, len(payloads), WAKE_UP)]
@@ -115,7 +96,7 @@ def wake_ups(payloads: Sequence[bytes]) -> list[Sequence[bytes]]:
 
 def run(pipeline: Pipeline, leg: Leg, batches: Sequence[Sequence[bytes]]) -> float:
     """Push messages through; return the seconds of CPU time it took."""
-    began, received_at = time.process_time(), 1_760_000_000_000_000
+    began, received_at = time.process_time(), BEGAN_AT
     for batch in batches:
         received_at += 250
         pipeline.receive(leg, received_at, batch)
@@ -133,7 +114,7 @@ def payloads_of(count: int, symbols: int, suffix: str | None = None) -> list[byt
 
 def timed(count: int, symbols: int, passes: int, suffix: str | None = None) -> float:
     """Return microseconds of CPU time per message, the least of several passes after a warm-up."""
-    pipeline, leg = made_ready(symbols)
+    pipeline, leg = made_ready(Broker(), TopicNames("prod"), symbols)
     payloads = payloads_of(count * (passes + 1), symbols, suffix)
     gc.collect()
     gc.freeze()
@@ -167,7 +148,7 @@ def _instructions(count: int, symbols: int, corpus: str) -> int:
 
 def once(corpus: Path, count: int, symbols: int) -> None:
     """Push the first ``count`` messages of a file through."""
-    pipeline, leg = made_ready(symbols)
+    pipeline, leg = made_ready(Broker(), TopicNames("prod"), symbols)
     run(pipeline, leg, wake_ups(corpus.read_bytes().split(b"\n")[:count]))
 
 
@@ -195,7 +176,7 @@ def main() -> None:
         for channel, suffix in zip(CHANNELS, SUFFIXES, strict=True):
             print(f"{channel:>12} {timed(20_000, asked.symbols, asked.passes, suffix):6.2f} µs a message")
     elif asked.profile:
-        pipeline, leg = made_ready(asked.symbols)
+        pipeline, leg = made_ready(Broker(), TopicNames("prod"), asked.symbols)
         batches = wake_ups(payloads_of(asked.messages, asked.symbols))
         profile = cProfile.Profile()
         profile.runcall(run, pipeline, leg, batches)

@@ -34,19 +34,16 @@ import uvloop
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.corpus import CHANNELS, Corpus, exchange_info  # noqa: E402 - the checkout comes first
+from benchmarks.corpus import CHANNELS, Corpus  # noqa: E402 - the checkout comes first
+from benchmarks.in_process import BEGAN_AT, WAKE_UP, made_ready  # noqa: E402
 from bridge.catalogue import TopicNames, catalogue  # noqa: E402
-from bridge.core.derive import Writer  # noqa: E402
 from bridge.kafka.publisher import create_publisher  # noqa: E402
 from bridge.kafka.settings import KafkaSettings  # noqa: E402
 from bridge.kafka.topics import Cluster, Plan, TopicSpec, apply  # noqa: E402
 from bridge.local.kafka import LocalKafka  # noqa: E402
-from bridge.model import Header, Leg, StreamState  # noqa: E402
-from bridge.pipeline import EXCHANGE_INFO, Pipeline  # noqa: E402
 from bridge.replay.job import ReplayRequest, replay  # noqa: E402
 from bridge.schema import schemas, structure  # noqa: E402
 from bridge.sdk import connect  # noqa: E402
-from bridge.telemetry import Telemetry  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +51,6 @@ if TYPE_CHECKING:
     from bridge.kafka.publisher import KafkaPublisher
 
 PARTITIONS = 12
-WAKE_UP = 25
 PER_MS = 20.0
 """Messages a millisecond: what makes a replay's window of seconds as full as a busy bridge does."""
 STRUCTURES = ("trade", "bid-ask", "order-book")
@@ -75,8 +71,8 @@ async def live(servers: str, messages: int, symbols: int, namespace: str) -> Mea
     payloads = [message.payload for message in corpus.messages(messages)]
     names = TopicNames("prod", namespace)
     publisher = await publisher_into(servers, names)
-    pipeline, leg = made_ready(publisher, names, symbols)
-    began, at = time.process_time(), 1_760_000_000_000_000
+    pipeline, leg = made_ready(publisher, names, symbols, books=True)
+    began, at = time.process_time(), BEGAN_AT
     for first in range(0, messages, WAKE_UP):
         at += int(WAKE_UP / PER_MS * 1000)
         pipeline.receive(leg, at, payloads[first : first + WAKE_UP])
@@ -104,22 +100,6 @@ async def publisher_into(servers: str, names: TopicNames) -> KafkaPublisher:
     await publisher.start()
     await publisher.refresh(topics)
     return publisher
-
-
-def made_ready(publisher: KafkaPublisher, names: TopicNames, symbols: int) -> tuple[Pipeline, Leg]:
-    """Return a pipeline for every stream of the corpus, and the connection that carries them."""
-    streams = catalogue()
-    headers = (Header("version", b"benchmark"), Header("run-id", b"live"))
-    pipeline = Pipeline(
-        catalogue=streams, schemas=schemas(), names=names, publisher=publisher, telemetry=Telemetry(),
-        writer=Writer("live", 7, headers), hold_ms=250, state_interval_ms=1000, snapshot_interval_ms=60_000,
-    )  # fmt: skip
-    pipeline.answer("spot", EXCHANGE_INFO["spot"], 1_760_000_000_000_000, exchange_info(symbols))
-    leg = Leg(1 << 60, "spot")
-    for chosen in streams.choose("spot", CHANNELS, "*", None, pipeline.instruments["spot"]):
-        pipeline.add(chosen)
-        leg.streams[chosen.stream.name.encode()] = StreamState(chosen.stream)
-    return pipeline, leg
 
 
 async def replayed(servers: str, into: str) -> Measured:
