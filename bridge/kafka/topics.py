@@ -239,11 +239,21 @@ class Cluster:
             self._client = None
 
     async def ask(self, request: Request[Any]) -> Any:
-        """Send a request to any broker (each passes changes on to the controller) and return its answer.
+        """Send a question to any broker and return its answer.
 
-        A broker that cannot be reached has not got it: the next one is asked, all of them again and again until the
-        time is over.
+        Where no answer comes the next broker is asked, all of them again and again until the time is over.
         """
+        return await self._send(request, kafka_client.LOST)
+
+    async def change(self, request: Request[Any]) -> Any:
+        """Send a change to any broker, which passes it on to the controller, and return the answer.
+
+        Only a broker that can't have got it is followed by the next: nothing is asked for twice.
+        """
+        return await self._send(request, (NodeNotReadyError,))
+
+    async def _send(self, request: Request[Any], harmless: tuple[type[Exception], ...]) -> Any:
+        """Send to one broker after the other while what it raises is ``harmless``."""
         assert self._client is not None, "use it by `async with`"
         deadline = monotonic() + self._timeout
         lost = "it knows of no broker"
@@ -253,10 +263,10 @@ class Cluster:
             for node in nodes:
                 try:
                     return await self._client.send(node, request)
-                except NodeNotReadyError as error:
-                    lost = repr(error)
                 except kafka_client.LOST as error:
-                    raise KafkaUnavailable(f"{self._settings.bootstrap_servers}: {error!r}") from None
+                    lost = repr(error)
+                    if not isinstance(error, harmless) or monotonic() > deadline:
+                        raise KafkaUnavailable(f"{self._settings.bootstrap_servers}: {lost}") from None
             if monotonic() > deadline:
                 raise KafkaUnavailable(f"{self._settings.bootstrap_servers}: {lost}")
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -337,7 +347,7 @@ async def _create(specs: Sequence[TopicSpec], cluster: Cluster) -> list[str]:
         timeout=int(_PATIENCE_SECONDS * 1000),
         validate_only=False,
     )
-    answer = await cluster.ask(request)
+    answer = await cluster.change(request)
     already_exists = 36
     failures = [
         f"to create {name}: {_error(code, message)}"
@@ -362,7 +372,7 @@ async def _alter(changes: Sequence[ConfigChange], cluster: Cluster) -> list[str]
     by_topic: dict[str, list[tuple[str, int, str]]] = {}
     for change in changes:
         by_topic.setdefault(change.topic, []).append((change.setting, _SET, change.new))
-    answer = await cluster.ask(
+    answer = await cluster.change(
         IncrementalAlterConfigsRequest([(_TOPIC_RESOURCE, name, sets) for name, sets in by_topic.items()])
     )
     return [
@@ -373,7 +383,7 @@ async def _alter(changes: Sequence[ConfigChange], cluster: Cluster) -> list[str]
 
 
 async def _extend(extensions: Sequence[Extension], cluster: Cluster) -> list[str]:
-    answer = await cluster.ask(
+    answer = await cluster.change(
         CreatePartitionsRequest(
             [
                 (extension.topic, (extension.new, None)) for extension in extensions

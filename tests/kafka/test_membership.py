@@ -456,6 +456,7 @@ async def test_a_static_process_that_was_killed_is_back_at_once(group):
     await process.until_said("assigned")
     owner = await members.join("a", instance="bridge-1")
     await process.until_said("assigned", "revoking", "assigned")
+    await owner.until(lambda owner: len(owner.shards) == 2)
     had, told = process.said[-1]["shards"], list(owner.told)
     for _ in range(3):
         await process.kill()

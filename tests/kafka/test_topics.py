@@ -1,6 +1,7 @@
 """Topics: the comparison by plain values, and the cluster's part against a real Kafka."""
 
 import json
+import re
 
 import pytest
 
@@ -176,5 +177,6 @@ async def test_a_broker_that_can_be_reached_is_asked(own_kafka):
             assert await topics.missing([TopicSpec("none", 1, 1)], cluster) == ["none"]
         kafka.kill(1)
         kafka.kill(3)
-        with pytest.raises(KafkaUnavailable, match="NodeNotReadyError"):
+        # Which error it names last depends on whether the client has seen the connections close.
+        with pytest.raises(KafkaUnavailable, match=re.escape(kafka.bootstrap_servers)):
             await topics.missing([TopicSpec("none", 1, 1)], cluster)
