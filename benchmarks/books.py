@@ -29,8 +29,8 @@ from bridge.catalogue import TopicNames, catalogue  # noqa: E402 - the checkout 
 from bridge.core.book import Book  # noqa: E402
 from bridge.core.book_queue import Ask, BookKey, BookQueue  # noqa: E402
 from bridge.core.book_sync import BookSync, Change  # noqa: E402
-from bridge.core.decimals import DECIMALS, UNSCALED  # noqa: E402
 from bridge.core.derive import Writer  # noqa: E402
+from bridge.core.levels import read_levels  # noqa: E402
 from bridge.local.kafka import LocalKafka  # noqa: E402
 from bridge.local.process import free_ports  # noqa: E402
 from bridge.model import MARKETS, Leg, StreamState  # noqa: E402
@@ -39,40 +39,44 @@ from bridge.schema import schemas  # noqa: E402
 from bridge.telemetry import Telemetry  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from bridge.model import Market
 
-Rows = list[tuple[str, str]]
-ZERO = DECIMALS["0"]
 BOOKS = 400
 
 
 class Container(Protocol):
-    """One side of a book, kept in some way."""
+    """One side of a book, kept in some way; given price, quantity, price, quantity …, unscaled."""
 
-    def __init__(self, rows: Rows) -> None: ...
+    def __init__(self, numbers: Sequence[int]) -> None: ...
 
-    def apply(self, rows: Rows) -> None:
+    def apply(self, numbers: Sequence[int]) -> None:
         """Set levels; 0 removes."""
 
     def best(self) -> int | None:
         """Return the highest price."""
 
 
+def pairs(numbers: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """Return prices and quantities."""
+    each = iter(numbers)
+    return zip(each, each, strict=True)
+
+
 class DictMax:
     """A dict; the best price by ``max`` each time."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.levels = {UNSCALED[p]: DECIMALS[p] + DECIMALS[q] for p, q in rows}
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.levels = dict(pairs(numbers))
 
-    def apply(self, rows: Rows) -> None:
+    def apply(self, numbers: Sequence[int]) -> None:
         """Set levels."""
-        for p, q in rows:
-            if DECIMALS[q] == ZERO:
-                self.levels.pop(UNSCALED[p], None)
+        for price, amount in pairs(numbers):
+            if amount:
+                self.levels[price] = amount
             else:
-                self.levels[UNSCALED[p]] = DECIMALS[p] + DECIMALS[q]
+                self.levels.pop(price, None)
 
     def best(self) -> int | None:
         """Return the highest price."""
@@ -82,21 +86,20 @@ class DictMax:
 class DictRemembered(DictMax):
     """A dict; the best price is remembered, and looked for anew when its level goes."""
 
-    def __init__(self, rows: Rows) -> None:
-        super().__init__(rows)
+    def __init__(self, numbers: Sequence[int]) -> None:
+        super().__init__(numbers)
         self.known = max(self.levels, default=None)
 
-    def apply(self, rows: Rows) -> None:
+    def apply(self, numbers: Sequence[int]) -> None:
         """Set levels."""
         levels, known = self.levels, self.known
-        for p, q in rows:
-            price = UNSCALED[p]
-            if DECIMALS[q] == ZERO:
+        for price, amount in pairs(numbers):
+            if amount:
+                levels[price] = amount
+                known = price if known is not None and price > known else known
+            else:
                 levels.pop(price, None)
                 known = None if price == known else known
-            else:
-                levels[price] = DECIMALS[p] + DECIMALS[q]
-                known = price if known is not None and price > known else known
         self.known = max(levels, default=None) if known is None else known
 
     def best(self) -> int | None:
@@ -107,22 +110,20 @@ class DictRemembered(DictMax):
 class DictAndList:
     """A dict and a sorted list of its prices: what the bridge has."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.levels = {UNSCALED[p]: DECIMALS[p] + DECIMALS[q] for p, q in rows}
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.levels = dict(pairs(numbers))
         self.prices = sorted(self.levels)
 
-    def apply(self, rows: Rows) -> None:
+    def apply(self, numbers: Sequence[int]) -> None:
         """Set levels."""
         levels, prices = self.levels, self.prices
-        for p, q in rows:
-            price = UNSCALED[p]
-            if DECIMALS[q] == ZERO:
-                if levels.pop(price, None) is not None:
-                    del prices[bisect_left(prices, price)]
-            else:
+        for price, amount in pairs(numbers):
+            if amount:
                 if price not in levels:
                     insort(prices, price)
-                levels[price] = DECIMALS[p] + DECIMALS[q]
+                levels[price] = amount
+            elif levels.pop(price, None) is not None:
+                del prices[bisect_left(prices, price)]
 
     def best(self) -> int | None:
         """Return the highest price."""
@@ -137,25 +138,22 @@ def containers() -> list[type[Container]]:
     except ImportError:
         return found
 
-    class Sorted:
+    class Sorted(DictMax):
         """``SortedDict`` of sortedcontainers."""
 
-        def __init__(self, rows: Rows) -> None:
-            self.levels = SortedDict({UNSCALED[p]: DECIMALS[p] + DECIMALS[q] for p, q in rows})
-
-        def apply(self, rows: Rows) -> None:
-            """Set levels."""
-            for p, q in rows:
-                if DECIMALS[q] == ZERO:
-                    self.levels.pop(UNSCALED[p], None)
-                else:
-                    self.levels[UNSCALED[p]] = DECIMALS[p] + DECIMALS[q]
+        def __init__(self, numbers: Sequence[int]) -> None:
+            self.levels = SortedDict(pairs(numbers))
 
         def best(self) -> int | None:
             """Return the highest price."""
             return self.levels.peekitem(-1)[0] if self.levels else None
 
     return [*found, Sorted]
+
+
+def flat(rows: object) -> list[int]:
+    """Return levels as the exchange writes them, as a book takes them."""
+    return read_levels(json.dumps(rows, separators=(",", ":")).encode())
 
 
 def recorded() -> tuple[dict[str, dict[str, Any]], list[tuple[str, Change]]]:
@@ -169,7 +167,7 @@ def recorded() -> tuple[dict[str, dict[str, Any]], list[tuple[str, Change]]]:
                     snapshots[market + symbol] = json.loads(line["body"])
                 elif line["kind"] == "message" and "@depth" in line["message"][:60]:
                     data = json.loads(line["message"])["data"]
-                    rows = [[(p, q) for p, q in data[side]] for side in "ba"]
+                    rows = [flat(data[side]) for side in "ba"]
                     previous = data.get("pu", data["U"] - 1)
                     changes.append((market + data["s"], Change(previous, data["u"], *rows)))
     return snapshots, changes
@@ -183,7 +181,8 @@ def best_of(times: int, work: Callable[[], float]) -> float:
 def updates() -> None:
     """Print what an update of the captures costs, by container and as a whole."""
     snapshots, changes = recorded()
-    levels = sum(len(c.bids) + len(c.asks) for _, c in changes) / len(changes)
+    levels = sum(c.levels for _, c in changes) / len(changes)
+    sides = {name: (flat(s["bids"]), flat(s["asks"])) for name, s in snapshots.items()}
     size = sum(len(s["bids"]) + len(s["asks"]) for s in snapshots.values()) / len(snapshots)
     print(
         f"{len(changes)} recorded updates of {levels:.1f} levels to books of {size:.0f} levels, µs an update:"
@@ -191,12 +190,12 @@ def updates() -> None:
     for kind in containers():
 
         def once(kind: type[Container] = kind) -> float:
-            books = {name: (kind(s["bids"]), kind(s["asks"])) for name, s in snapshots.items()}
+            books = {name: (kind(bids), kind(asks)) for name, (bids, asks) in sides.items()}
             begin = time.perf_counter()
             for name, change in changes:
                 bids, asks = books[name]
-                bids.apply(change.bids)  # type: ignore[arg-type]
-                asks.apply(change.asks)  # type: ignore[arg-type]
+                bids.apply(change.bids)
+                asks.apply(change.asks)
                 bids.best(), asks.best()
             return time.perf_counter() - begin
 
@@ -286,34 +285,32 @@ def _received(market: Market, lines: list[Any], depth: list[Any], interval: int 
     return spent
 
 
-def made_up(count: int) -> tuple[Rows, Rows]:
+def made_up(count: int) -> tuple[bytes, bytes]:
     """Return a book of ``count`` levels a side; prices and amounts of its own."""
     bids = [(f"{84_000 - n / 100:.2f}", f"0.{n * 7919 % 99_991 + 1:05}") for n in range(count)]
     asks = [(f"{84_001 + n / 100:.2f}", f"0.{n * 6271 % 99_991 + 1:05}") for n in range(count)]
-    return bids, asks
+    bid_text, ask_text = (json.dumps(rows, separators=(",", ":")).encode() for rows in (bids, asks))
+    return bid_text, ask_text
 
 
 def memory() -> None:
     """Print what books take, and what their snapshots cost."""
     for count in (100, 1000, 5000):
         bids, asks = made_up(count)
-        Book(bids, asks)  # the decimal tables, shared by all books, are filled
         gc.collect()
         tracemalloc.start()
-        books = [Book(bids, asks) for _ in range(20)]
+        books = [Book(read_levels(bids), read_levels(asks)) for _ in range(20)]
         size = tracemalloc.get_traced_memory()[0] / len(books)
         tracemalloc.stop()
-        # prices are shared by the books made here, and would not be by those of different symbols
-        size += 2 * count * sys.getsizeof(84_000 * 10**18)
 
         def encode(book: Book = books[0]) -> float:
             begin = time.perf_counter()
             book.encoded()
             return time.perf_counter() - begin
 
-        def make(bids: Rows = bids, asks: Rows = asks) -> float:
+        def make(bids: bytes = bids, asks: bytes = asks) -> float:
             begin = time.perf_counter()
-            Book(bids, asks)
+            Book(read_levels(bids), read_levels(asks))
             return time.perf_counter() - begin
 
         encoded = len(books[0].encoded()) / 1024

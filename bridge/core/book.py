@@ -1,8 +1,7 @@
 """An order book: absolute quantities by price, as the exchange's snapshot and its changes give them.
 
-A side is a dict of encoded levels by unscaled price, and its prices in a sorted list. Encoded, a level is what a
-record holds, whatever the text it came in (``1.0`` and ``1.00`` are one price). ADR 8 has the figures of other
-containers.
+A side is a dict of quantities by price, and its prices in a sorted list; both are unscaled integers, whatever the
+text they came in (``1.0`` and ``1.00`` are one price). ADR 8 has the figures of other containers.
 
 Beyond the last level of a snapshot that was cut off at its limit nothing is known until it is touched: that price
 is the side's edge, and a best price outside of it proves nothing.
@@ -11,19 +10,18 @@ is the side's edge, and a best price outside of it proves nothing.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bridge.core.decimals import DECIMALS, ONE, UNSCALED
-from bridge.core.varint import long_bytes
+from bridge.core.decimals import ONE
+from bridge.core.levels import levels_bytes, read_levels
 from bridge.errors import UnexpectedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_ZERO = DECIMALS["0"]
-_SIGN = 0x80
 _SHALLOW = 4
 _MOST_BEYOND = 10_000
 
@@ -32,11 +30,11 @@ class DepthAnswer(msgspec.Struct, frozen=True):
     """What is read of the exchange's answer to a depth request."""
 
     lastUpdateId: int  # noqa: N815 - the exchange's own name
-    bids: list[tuple[str, str]]
-    asks: list[tuple[str, str]]
+    bids: msgspec.Raw
+    asks: msgspec.Raw
 
 
-decode_depth = msgspec.json.Decoder(DepthAnswer).decode
+_decode_answer = msgspec.json.Decoder(DepthAnswer).decode
 
 
 class Level(NamedTuple):
@@ -50,77 +48,73 @@ class Side:
     """One side of a book.
 
     Attributes:
-        levels: encoded price and amount, by unscaled price.
+        levels: quantity by price.
         prices: the prices, ascending.
         edge: the last price of a snapshot that was cut off; None where the whole side is known.
-        span: how far the edge was from the best price, unscaled.
+        span: how far the edge was from the best price.
     """
 
     __slots__ = ("edge", "levels", "prices", "span")
 
-    def __init__(self, rows: Sequence[tuple[str, str]], limit: int) -> None:
-        self.levels: dict[int, bytes] = {}
-        for price_text, amount_text in rows:
-            price, amount = UNSCALED[price_text], DECIMALS[amount_text]
-            if price <= 0 or amount == _ZERO or amount[1] & _SIGN or price in self.levels:
-                raise UnexpectedMessage(f"a level of {amount_text!r} at {price_text!r} in a snapshot")
-            self.levels[price] = DECIMALS[price_text] + amount
+    def __init__(self, numbers: Sequence[int], limit: int) -> None:
+        prices, amounts = numbers[::2], numbers[1::2]
+        self.levels: dict[int, int] = dict(zip(prices, amounts, strict=True))
         self.prices = sorted(self.levels)
+        for price, amount in zip(prices, amounts, strict=True):
+            if price <= 0 or amount <= 0:
+                raise UnexpectedMessage(f"a level of {shown(amount)} at {shown(price)} in a snapshot")
+        if len(self.levels) < len(prices):
+            raise UnexpectedMessage("a price is in a snapshot twice")
         self.edge: int | None = None
         self.span = 0
-        if len(rows) >= limit:
-            self.edge = UNSCALED[rows[-1][0]]
-            self.span = abs(UNSCALED[rows[0][0]] - self.edge)
+        if len(prices) >= limit:
+            self.edge = prices[-1]
+            self.span = abs(prices[0] - self.edge)
 
-    def apply(self, rows: Iterable[tuple[str, str]]) -> None:
+    def apply(self, numbers: Iterable[int]) -> None:
         """Set each price's quantity; 0 takes the level away.
 
         Raises:
-            UnexpectedMessage: a price that is not positive, a quantity below zero, or what is no number.
+            UnexpectedMessage: a price that is not positive, a quantity below zero.
         """
         levels, prices = self.levels, self.prices
-        for price_text, amount_text in rows:
-            price, amount = UNSCALED[price_text], DECIMALS[amount_text]
-            if amount == _ZERO:
+        each = iter(numbers)
+        for price, amount in zip(each, each, strict=True):
+            if not amount:
                 if levels.pop(price, None) is not None:
                     del prices[bisect_left(prices, price)]
                 continue
-            if price <= 0 or amount[1] & _SIGN:
-                raise UnexpectedMessage(f"a level of {amount_text!r} at {price_text!r}")
+            if price <= 0 or amount < 0:
+                raise UnexpectedMessage(f"a level of {shown(amount)} at {shown(price)}")
             if price not in levels:
                 insort(prices, price)
-            levels[price] = DECIMALS[price_text] + amount
+            levels[price] = amount
 
     def differences(self, other: Side) -> list[int]:
         """Return the prices whose levels differ."""
         return [price for price, _ in self.levels.items() ^ other.levels.items()]
 
-    def amount(self, price: int) -> int:
-        """Return the unscaled quantity at an unscaled price, 0 where there is none."""
-        level = self.levels.get(price)
-        if level is None:
-            return 0
-        start = 1 + (level[0] >> 1)  # lengths are below 64: one byte, zigzag
-        return int.from_bytes(level[start + 1 :], "big", signed=True)
+    def encoded(self, prices: Iterable[int]) -> bytes:
+        """Return the levels at ``prices``, which has each price once, as an Avro array of ``Level``."""
+        levels = self.levels
+        return levels_bytes(list(chain.from_iterable([(price, levels[price]) for price in prices])))
 
 
 class Book:
     """Both sides. Whoever applies a change throws the book away when something is wrong with it.
 
     Args:
-        bids: levels, best first.
-        asks: levels, best first.
+        bids: price, quantity, price, quantity …, best first; unscaled (see :func:`~bridge.core.levels.read_levels`).
+        asks: the same.
         limit: how many levels a side were asked for.
 
     Raises:
-        UnexpectedMessage: a level is malformed, not positive, or there twice.
+        UnexpectedMessage: a level is not positive, or there twice.
     """
 
     __slots__ = ("asks", "bids", "limit")
 
-    def __init__(
-        self, bids: Sequence[tuple[str, str]], asks: Sequence[tuple[str, str]], limit: int = 1 << 30
-    ) -> None:
+    def __init__(self, bids: Sequence[int], asks: Sequence[int], limit: int = 1 << 30) -> None:
         self.bids, self.asks = Side(bids, limit), Side(asks, limit)
         self.limit = limit
 
@@ -136,7 +130,7 @@ class Book:
         prices = self.asks.prices
         return prices[0] if prices else None
 
-    def apply(self, bids: Iterable[tuple[str, str]], asks: Iterable[tuple[str, str]]) -> str | None:
+    def apply(self, bids: Iterable[int], asks: Iterable[int]) -> str | None:
         """Apply a whole change; return what is wrong with the book after it, None when it is sound.
 
         Wrong are: crossed or locked, a side that has just become empty, a best price beyond the side's edge.
@@ -191,23 +185,27 @@ class Book:
         """Return up to ``count`` bids and asks, best first."""
         bids, asks = self.bids, self.asks
         return (
-            [Level(price, bids.amount(price)) for price in bids.prices[: -count - 1 : -1]],
-            [Level(price, asks.amount(price)) for price in asks.prices[:count]],
+            [Level(price, bids.levels[price]) for price in bids.prices[: -count - 1 : -1]],
+            [Level(price, asks.levels[price]) for price in asks.prices[:count]],
         )
 
     def encoded(self) -> bytes:
         """Return both sides as Avro arrays of ``Level``, best first: bids, then asks."""
-        bids, asks = self.bids, self.asks
-        return _array(bids.levels, reversed(bids.prices)) + _array(asks.levels, asks.prices)
+        return self.bids.encoded(reversed(self.bids.prices)) + self.asks.encoded(self.asks.prices)
 
 
-def _array(levels: dict[int, bytes], prices: Iterable[int]) -> bytes:
-    if not levels:
-        return b"\x00"
-    return long_bytes(len(levels)) + b"".join([levels[price] for price in prices]) + b"\x00"
+def read_answer(body: bytes, limit: int) -> tuple[Book, int]:
+    """Return the book in the exchange's answer to a request for ``limit`` levels a side, and its last update.
+
+    Raises:
+        msgspec.MsgspecError: it is no such answer.
+        UnexpectedMessage: a level is malformed, not positive, or there twice.
+    """
+    found = _decode_answer(body)
+    return Book(read_levels(found.bids), read_levels(found.asks), limit), found.lastUpdateId
 
 
 def shown(price: int) -> str:
     """Return an unscaled number as people write it."""
-    whole, fraction = divmod(price, ONE)
-    return f"{whole}.{fraction:018d}".rstrip("0").rstrip(".")
+    whole, fraction = divmod(abs(price), ONE)
+    return f"{'-' * (price < 0)}{whole}.{fraction:018d}".rstrip("0").rstrip(".")

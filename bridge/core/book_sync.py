@@ -30,12 +30,13 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from bridge.core.book import Book, decode_depth
+from bridge.core.book import read_answer
 from bridge.errors import UnexpectedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bridge.core.book import Book
     from bridge.model import Stream
 
 Urgency = Literal["resync", "first", "refresh"]
@@ -57,14 +58,19 @@ class Change(NamedTuple):
     Attributes:
         previous: the update it follows.
         last: its last update.
-        bids: price and absolute quantity; 0 removes.
+        bids: price, absolute quantity, price, quantity …, unscaled; a quantity of 0 removes the level.
         asks: the same.
     """
 
     previous: int
     last: int
-    bids: Sequence[tuple[str, str]]
-    asks: Sequence[tuple[str, str]]
+    bids: Sequence[int]
+    asks: Sequence[int]
+
+    @property
+    def levels(self) -> int:
+        """How many levels change."""
+        return (len(self.bids) + len(self.asks)) // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,20 +193,19 @@ class BookSync:
         if not self.awaiting or seen is None:
             return ()
         try:
-            found = decode_depth(body)
-            book = Book(found.bids, found.asks, limit)
+            book, last = read_answer(body, limit)
         except (msgspec.MsgspecError, UnexpectedMessage, UnicodeDecodeError, RecursionError) as error:
             return [self._again(f"the snapshot cannot be understood: {error}")]
         wrong = book.fault()
         if wrong is not None:
             return [self._again(f"the snapshot is {wrong}")]
         oldest = self._buffer[0].previous if self._buffer else seen
-        if found.lastUpdateId < oldest:
-            return [self._again(f"the snapshot of {found.lastUpdateId} is older than {oldest}")]
-        if found.lastUpdateId > seen:
-            self._ahead = _Ahead(book, found.lastUpdateId)
+        if last < oldest:
+            return [self._again(f"the snapshot of {last} is older than {oldest}")]
+        if last > seen:
+            self._ahead = _Ahead(book, last)
             return ()
-        return self._join(book, found.lastUpdateId, at)
+        return self._join(book, last, at)
 
     # The exchange's order
 
@@ -246,10 +251,10 @@ class BookSync:
     def _keep(self, change: Change) -> None:
         """Keep a change for the snapshot that is to come, and of all kept only the newest."""
         self._buffer.append(change)
-        self._buffered_levels += len(change.bids) + len(change.asks)
+        self._buffered_levels += change.levels
         while len(self._buffer) > _MOST_CHANGES or self._buffered_levels > _MOST_LEVELS:
             oldest = self._buffer.popleft()
-            self._buffered_levels -= len(oldest.bids) + len(oldest.asks)
+            self._buffered_levels -= oldest.levels
 
     def _forget_changes(self) -> None:
         self._buffer.clear()

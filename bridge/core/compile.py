@@ -10,7 +10,6 @@ import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -19,8 +18,9 @@ from bridge.core.conversions import CONVERSIONS, micros, text
 from bridge.core.decimals import DECIMALS, ZERO, decimal_bytes
 from bridge.core.event_time import record_time
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
+from bridge.core.levels import levels_bytes, read_levels
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
-from bridge.core.varint import long_bytes, number_text_bytes, size_bytes, text_bytes
+from bridge.core.varint import long_bytes, number_text_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ class _Compiler:
             return self.plain(expression, target)
         name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
         if name == "levels" and target.kind == "array" and len(keys) == 1:
-            return [f"levels({self.use(keys[0], 'levels')})"]
+            return [f"levels_bytes(read_levels({self.use(keys[0], 'levels')}))"]
         if name == "nonzero" and target.kind == "decimal" and target.nullable and len(keys) == 1:
             price = self.use(keys[0], "text?")
             return _choice(f"(v := {price}) and (v := DECIMALS[v]) != ZERO", "v")
@@ -387,7 +387,8 @@ class _Compiler:
             "long_bytes": long_bytes,
             "text_bytes": text_bytes,
             "number_text_bytes": number_text_bytes,
-            "levels": levels_bytes,
+            "levels_bytes": levels_bytes,
+            "read_levels": read_levels,
             "record_time": record_time,
             "UnexpectedMessage": UnexpectedMessage,
             **CONVERSIONS,
@@ -409,15 +410,6 @@ class _EnumTable(dict[Any, bytes]):
 
     def __missing__(self, symbol: object) -> bytes:
         raise UnexpectedMessage(f"{symbol!r} is none of {', '.join(str(s) for s in self if s is not None)}")
-
-
-def levels_bytes(levels: list[tuple[str, str]]) -> bytes:
-    """Return the Avro encoding of an array of ``Level`` records."""
-    if not levels:
-        return b"\x00"
-    # Mapped in C, for half of what a bridge does is this line.
-    decimals = map(DECIMALS.__getitem__, chain.from_iterable(levels))
-    return b"".join((size_bytes(len(levels)), *decimals, b"\x00"))
 
 
 def constant_bytes(text: str, target: SchemaField, where: str) -> bytes:

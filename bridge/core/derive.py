@@ -15,6 +15,7 @@ from bridge.core.book_sync import Change, Due
 from bridge.core.conversions import micros
 from bridge.core.coverage import by_of
 from bridge.core.event_time import record_milliseconds
+from bridge.core.levels import read_levels
 from bridge.core.sequence import Missing, Newest, Sequencer, Tail, sequencer
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import UnexpectedMessage
@@ -277,7 +278,8 @@ class StreamDeriver:
         """Bring the book up to a change that has just been queued."""
         previous, last = self._links(message)
         self._book_item = item
-        happened = book.change(Change(previous, last, message.f_b, message.f_a), item.received_at)
+        change = Change(previous, last, read_levels(message.f_b), read_levels(message.f_a))
+        happened = book.change(change, item.received_at)
         if happened:
             self._happened(happened)
 

@@ -42,7 +42,7 @@ _PYTHON: dict[str, Any] = {
     "int": int,
     "flag": bool,
     "time": int | str,
-    "levels": list[tuple[str, str]],
+    "levels": msgspec.Raw,
     "legs": list[dict[str, Any]],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -11,8 +12,9 @@ from fastavro import parse_schema, schemaless_reader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.book import Book, Level, decode_depth, shown
+from bridge.core.book import Book, Level, read_answer, shown
 from bridge.core.decimals import ONE
+from bridge.core.levels import read_levels
 from bridge.errors import UnexpectedMessage
 
 Rows = list[tuple[str, str]]
@@ -34,7 +36,12 @@ LEVELS = parse_schema(
 
 def book(bids: Rows = BIDS, asks: Rows = ASKS, limit: int = 1000) -> Book:
     """Return a book."""
-    return Book(bids, asks, limit)
+    return Book(flat(bids), flat(asks), limit)
+
+
+def flat(rows: Rows) -> list[int]:
+    """Return rows as a book takes them."""
+    return read_levels(json.dumps(rows).encode())
 
 
 def read(of: Book) -> tuple[Rows, Rows]:
@@ -69,7 +76,8 @@ def test_changes_are_absolute_and_zero_removes() -> None:
     """A level is set, replaced, removed; removing an unknown one is normal; the text of a price does not matter."""
     made = book()
     wrong = made.apply(
-        [("10.00", "7"), ("9.500", "0.000"), ("1", "0"), ("9.75", "8")], [("10.50", "0"), ("10.75", "9")]
+        flat([("10.00", "7"), ("9.500", "0.000"), ("1", "0"), ("9.75", "8")]),
+        flat([("10.50", "0"), ("10.75", "9")]),
     )
     assert wrong is None
     bids, asks = read(made)
@@ -81,7 +89,7 @@ def test_empty_book_has_no_best() -> None:
     """An instrument without orders has a book all the same."""
     made = book([], [])
     assert (made.best_bid, made.best_ask, made.fault(), made.encoded()) == (None, None, None, b"\x00\x00")
-    assert made.apply([("1", "1")], []) is None
+    assert made.apply(flat([("1", "1")]), []) is None
     assert made.top(5) == ([Level(ONE, ONE)], [])
 
 
@@ -98,15 +106,15 @@ def test_empty_book_has_no_best() -> None:
 )
 def test_a_whole_change_is_judged(bids: Rows, asks: Rows, wrong: str | None) -> None:
     """Crossed within a change is nothing; after it, it is; so is a side that loses its last level."""
-    assert book().apply(bids, asks) == wrong
+    assert book().apply(flat(bids), flat(asks)) == wrong
 
 
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        (("10", "-1"), "'-1' at '10'"),
-        (("-10", "1"), "'1' at '-10'"),
-        (("0", "1"), "'1' at '0'"),
+        (("10", "-1"), "-1 at 10"),
+        (("-10.50", "1"), "1 at -10.5"),
+        (("0", "1"), "1 at 0"),
         (("ten", "1"), "'ten' is not a decimal number"),
         (("10", "1e30"), "does not fit"),
         (("0." + "0" * 18 + "1", "1"), "more than 18 decimals"),
@@ -115,7 +123,7 @@ def test_a_whole_change_is_judged(bids: Rows, asks: Rows, wrong: str | None) -> 
 def test_malformed_levels_are_refused(row: tuple[str, str], told: str) -> None:
     """In a change as in a snapshot."""
     with pytest.raises(UnexpectedMessage, match=told):
-        book().apply([row], [])
+        book().apply(flat([row]), [])
     with pytest.raises(UnexpectedMessage, match=told):
         book([row])
 
@@ -130,13 +138,13 @@ def test_snapshots_have_each_level_once(rows: Rows) -> None:
 def test_best_beyond_a_cut_off_snapshot_proves_nothing() -> None:
     """Where the snapshot ended at its limit, levels beyond its last one are not known."""
     made = book(limit=3)
-    assert made.apply([("8", "1")], []) is None
-    assert made.apply([("10", "0"), ("9.5", "0")], []) is None
-    assert made.apply([("9", "0")], []) == "the best bid is beyond the depth of the snapshot"
+    assert made.apply(flat([("8", "1")]), []) is None
+    assert made.apply(flat([("10", "0"), ("9.5", "0")]), []) is None
+    assert made.apply(flat([("9", "0")]), []) == "the best bid is beyond the depth of the snapshot"
     made = book(limit=3)
     rows = [(price, "0") for price, _ in ASKS]
-    assert made.apply([], [("12", "1"), *rows]) == "the best ask is beyond the depth of the snapshot"
-    assert book(limit=4).apply([("8", "1"), *[(price, "0") for price, _ in BIDS]], []) is None
+    assert made.apply([], flat([("12", "1"), *rows])) == "the best ask is beyond the depth of the snapshot"
+    assert book(limit=4).apply(flat([("8", "1"), *[(price, "0") for price, _ in BIDS]]), []) is None
 
 
 def test_shallow_books_ask_for_more() -> None:
@@ -144,15 +152,15 @@ def test_shallow_books_ask_for_more() -> None:
     rows = [(str(100 - n), "1") for n in range(9)]
     made = book(rows, [("101", "1")], limit=9)
     assert made.shallow() is None
-    assert made.apply([(str(100 - n), "0") for n in range(6)], []) is None
+    assert made.apply(flat([(str(100 - n), "0") for n in range(6)]), []) is None
     assert made.shallow() is None
-    assert made.apply([("94", "0")], []) is None
+    assert made.apply(flat([("94", "0")]), []) is None
     assert made.shallow() == "bids come near the depth of the snapshot"
     made = book([("1", "1")], [(str(101 + n), "1") for n in range(9)], limit=9)
-    assert made.apply([], [(str(101 + n), "0") for n in range(7)]) is None
+    assert made.apply([], flat([(str(101 + n), "0") for n in range(7)])) is None
     assert made.shallow() == "asks come near the depth of the snapshot"
     made = book()
-    assert made.apply([(f"0.{n:06}", "1") for n in range(1, 11_010)], []) is None
+    assert made.apply(flat([(f"0.{n:06}", "1") for n in range(1, 11_010)]), []) is None
     assert made.shallow() == "many levels are beyond the depth of the snapshot"
 
 
@@ -175,7 +183,7 @@ def test_sides_are_what_a_plain_dict_says(steps: list[tuple[Rows, Rows]]) -> Non
     made = Book([], [])
     plain: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] = ({}, {})
     for bids, asks in steps:
-        made.apply(bids, asks)
+        made.apply(flat(bids), flat(asks))
         for side, rows in zip(plain, (bids, asks), strict=True):
             for price, amount in numbers(rows):
                 side[price] = amount
@@ -186,13 +194,14 @@ def test_sides_are_what_a_plain_dict_says(steps: list[tuple[Rows, Rows]]) -> Non
         crossed = bool(wanted[0] and wanted[1]) and max(wanted[0]) >= min(wanted[1])
         assert (made.fault() is not None) == crossed
         for price, amount in wanted[0].items():
-            assert made.bids.amount(int(price * ONE)) == int(amount * ONE)
+            assert made.bids.levels[int(price * ONE)] == int(amount * ONE)
 
 
 def test_the_exchanges_answer() -> None:
     """Futures have more keys; what is read is the same."""
-    answer = decode_depth(b'{"lastUpdateId":7,"E":1,"T":1,"symbol":"X","bids":[["1","2"]],"asks":[]}')
-    assert (answer.lastUpdateId, answer.bids, answer.asks) == (7, [("1", "2")], [])
+    answer = b'{"lastUpdateId":7,"E":1,"T":1,"symbol":"X","bids":[["1","2"]],"asks":[]}'
+    made, last = read_answer(answer, 1000)
+    assert (last, made.top(5)) == (7, ([Level(ONE, 2 * ONE)], []))
 
 
 @pytest.mark.parametrize(

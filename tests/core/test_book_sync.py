@@ -23,6 +23,7 @@ from bridge.core.book_sync import (
     depth_request,
 )
 from bridge.core.decimals import ONE
+from bridge.core.levels import read_levels
 from bridge.model import Stream
 
 if TYPE_CHECKING:
@@ -33,15 +34,20 @@ BIDS = [("100", "1"), ("99", "1")]
 ASKS = [("101", "1"), ("102", "1")]
 
 
+def flat(rows: Sequence[Any]) -> list[int]:
+    """Return rows as a change has them."""
+    return read_levels(json.dumps(rows).encode())
+
+
 def spot(first: int, last: int, **rows: Any) -> Change:
     """Return a change as spot's rule reads it: it follows U - 1."""
-    return Change(first - 1, last, rows.get("bids", [("98", str(last))]), rows.get("asks", []))
+    return Change(first - 1, last, flat(rows.get("bids", [("98", str(last))])), flat(rows.get("asks", [])))
 
 
 def futures(previous: int, first: int, last: int, **rows: Any) -> Change:
     """Return a change as the futures' rule reads it: it follows pu; U plays no part."""
     assert previous < first <= last
-    return Change(previous, last, rows.get("bids", [("98", str(last))]), rows.get("asks", []))
+    return Change(previous, last, flat(rows.get("bids", [("98", str(last))])), flat(rows.get("asks", [])))
 
 
 def snapshot(last: int, bids: Sequence[Any] = BIDS, asks: Sequence[Any] = ASKS) -> bytes:
@@ -142,7 +148,7 @@ def test_book_is_snapshot_and_changes() -> None:
     assert synced == Synced(sequence=15, bids=1, asks=2, changes=2, refreshed=False)
     assert due is Due.PUBLISH
     assert talk.sync.book is not None
-    assert talk.sync.book.bids.amount(99 * ONE) == 9 * ONE
+    assert talk.sync.book.bids.levels.get(99 * ONE, 0) == 9 * ONE
     assert talk.sync.book.best_ask == 101 * ONE
     assert talk.feed(spot(16, 16, bids=[("100", "3")])) == []
     assert talk.sync.book.best_bid == 100 * ONE
@@ -159,7 +165,7 @@ def test_snapshot_ahead_waits_for_its_change(last: int) -> None:
     assert talk.sync.sequence == 17
     if last < 17:
         assert talk.sync.book is not None
-        assert talk.sync.book.bids.amount(98 * ONE) == 17 * ONE
+        assert talk.sync.book.bids.levels.get(98 * ONE, 0) == 17 * ONE
 
 
 def test_changes_behind_a_snapshot_ahead_are_not_applied() -> None:
@@ -168,7 +174,7 @@ def test_changes_behind_a_snapshot_ahead_are_not_applied() -> None:
     assert talk.feed(spot(10, 12), snapshot(17), spot(13, 14), spot(15, 16)) == []
     assert kinds(talk.feed(spot(17, 17))) == ["synced", "publish"]
     assert talk.sync.book is not None
-    assert talk.sync.book.bids.amount(98 * ONE) == 0
+    assert talk.sync.book.bids.levels.get(98 * ONE, 0) == 0
 
 
 def test_snapshot_ahead_across_a_hole_is_proven_too_old() -> None:
@@ -226,8 +232,7 @@ def test_futures_chain_is_pu() -> None:
     [
         ({"bids": [("101", "1")]}, "locked: bid 101, ask 101"),
         ({"asks": [("99.5", "1")]}, "crossed: bid 100, ask 99.5"),
-        ({"bids": [("100", "-1")]}, "a level of '-1' at '100'"),
-        ({"bids": [("x", "1")]}, "'x' is not a decimal number"),
+        ({"bids": [("100", "-1")]}, "a level of -1 at 100"),
         ({"bids": [("100", "0"), ("99", "0"), ("98", "0")]}, "no bids are left"),
     ],
 )
@@ -254,7 +259,7 @@ def test_one_sided_market_is_served_when_the_exchange_says_so() -> None:
         (snapshot(12, bids=[("101", "1")]), "the snapshot is locked: bid 101, ask 101"),
         (
             snapshot(12, bids=[("-5", "1")]),
-            "the snapshot cannot be understood: a level of '1' at '-5' in a snapshot",
+            "the snapshot cannot be understood: a level of 1 at -5 in a snapshot",
         ),
         (b"", "the snapshot cannot be understood: Input data was truncated"),
         (
@@ -373,7 +378,7 @@ def test_book_that_runs_out_of_known_levels_is_refreshed() -> None:
     fresh = [(str(920 - n), "1") for n in range(100)]
     happened = sync.answer(snapshot(2, fresh, DEEP_ASKS), 100, 4)
     assert happened == [Synced(3, 100, 100, 1, refreshed=True), Due.PUBLISH]
-    assert sync.book.bids.amount(919 * ONE) == 5 * ONE
+    assert sync.book.bids.levels.get(919 * ONE, 0) == 5 * ONE
     assert sync.book.bids.edge == 821 * ONE
     assert not sync.change(spot(4, 4), 5)
 
@@ -482,7 +487,7 @@ def pasts(draw: st.DrawFn) -> Past:
             if amount != "0":
                 levels[level] = amount
             books[last] = (dict(bids), dict(asks))
-        changes.append(Change(previous, last, tuple(touched[0].items()), tuple(touched[1].items())))
+        changes.append(Change(previous, last, *(flat(list(side.items())) for side in touched)))
     return Past(tuple(changes), books)
 
 

@@ -353,7 +353,7 @@ def _edges_hold(floor: Floor) -> int:
         for side, levels in zip((sync.book.bids, sync.book.asks), true, strict=True):
             assert side.edge is not None
             low, high = (side.edge, 1 << 200) if side is sync.book.bids else (0, side.edge)
-            known = {price: side.amount(price) for price in side.prices if low <= price <= high}
+            known = {price: side.levels[price] for price in side.prices if low <= price <= high}
             scaled = {int(price.scaleb(18)): int(amount.scaleb(18)) for price, amount in levels.items()}
             assert known == {price: amount for price, amount in scaled.items() if low <= price <= high}
         checked += 1
@@ -483,8 +483,8 @@ def test_futures_snapshot_has_the_transaction_time() -> None:
     [
         ([["101", "1"]], [], "locked: bid 101, ask 101 (after 12)"),
         ([["101.5", "1"]], [], "crossed: bid 101.5, ask 101 (after 12)"),
-        ([["100.5", "-1"]], [], "a level of '-1' at '100.5' (after 12)"),
-        ([["-1", "1"]], [], "a level of '1' at '-1' (after 12)"),
+        ([["100.5", "-1"]], [], "a level of -1 at 100.5 (after 12)"),
+        ([["-1", "1"]], [], "a level of 1 at -1 (after 12)"),
         ([], [["101", "0"], ["102.25", "0.0"]], "no asks are left (after 12)"),
         ([["1e-19", "1"]], [], "an update made no record: '1e-19' has more than 18 decimals (after 12)"),
         ([["many", "1"]], [], "an update made no record: 'many' is not a decimal number (after 12)"),

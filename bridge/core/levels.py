@@ -1,0 +1,137 @@
+"""The levels of order books, all numbers of a message at once: from the exchange's JSON to integers, and on to Avro.
+
+A message has some fifty numbers, and most of what it costs is theirs. The exchange writes all prices of a message with
+the same decimals, and all quantities. Where that is proven, by a look at the text as a whole, the numbers are cut out
+and converted by a few calls for all of them; any other text is read number by number, with the same result.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+from typing import NamedTuple
+
+import msgspec
+
+from bridge.core.decimals import LIMIT, PRECISION, SCALE, decimal_bytes, unscaled
+from bridge.core.varint import long_bytes, size_bytes
+from bridge.errors import UnexpectedMessage
+
+_DIGITS = b"0123456789"
+_ALIKE = bytes.maketrans(_DIGITS, b"0" * 10)
+_MARKS = b'[]".'
+_TOO_MANY = b"0" * (PRECISION - SCALE + 1)
+_NOTHING = b"[]"
+_MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+_decode = msgspec.json.Decoder(list[tuple[str, str]]).decode
+_to_bytes = int.to_bytes
+
+
+class _Form(NamedTuple):
+    """How levels look whose prices have the same decimals, and whose quantities have.
+
+    Attributes:
+        skeleton: a level without its digits, and the comma behind it.
+        price_end: how each price ends, each digit a 0.
+        amount_end: how each quantity ends.
+        no_price: what there is where a price has no digit before the point.
+        no_amount: the same of a quantity.
+        price_zeros: what gives prices the decimals that quantities have.
+        amount_zeros: the other way round.
+        factor: what makes the digits the number times 10**18.
+    """
+
+    skeleton: bytes
+    price_end: bytes
+    amount_end: bytes
+    no_price: bytes
+    no_amount: bytes
+    price_zeros: bytes
+    amount_zeros: bytes
+    factor: int
+
+    @classmethod
+    def of(cls, price: int, amount: int) -> _Form:
+        """Return the form of so many decimals; with none, there is no point."""
+        points = [b"." if decimals else b"" for decimals in (price, amount)]
+        return cls(
+            skeleton=b'["%b","%b"],' % tuple(points),
+            price_end=points[0] + b"0" * price + b'","',
+            amount_end=points[1] + b"0" * amount + b'"]',
+            no_price=b'["' + (points[0] or b'"'),
+            no_amount=b',"' + (points[1] or b'"'),
+            price_zeros=b"0" * (amount - price),
+            amount_zeros=b"0" * (price - amount),
+            factor=10 ** (SCALE - max(price, amount)),
+        )
+
+    def fits(self, text: bytes) -> bool:
+        """Return whether all levels in ``text`` are of this form, and their numbers no longer than Avro's may be."""
+        skeleton, alike = text.translate(None, _DIGITS), text.translate(_ALIKE)
+        count = len(skeleton) // len(self.skeleton)
+        return (
+            skeleton[1:-1] + b"," == self.skeleton * count
+            and _TOO_MANY not in alike
+            and alike.count(self.price_end) == count
+            and alike.count(self.amount_end) == count
+            and self.no_price not in text
+            and self.no_amount not in text
+        )
+
+
+_FORMS = [[_Form.of(price, amount) for amount in range(SCALE + 1)] for price in range(SCALE + 1)]
+
+
+def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
+    """Return price, quantity, price, quantity … of ``[["price","quantity"],…]``, each times 10**18, exactly.
+
+    Raises:
+        UnexpectedMessage: it is no such array, or one of the numbers is none.
+        DoesNotFit: see :func:`~bridge.core.decimals.unscaled`.
+    """
+    text = bytes(levels)
+    if text == _NOTHING:
+        return []
+    price, _, amount = text[3 : text.find(b'"]')].partition(b'","')
+    decimals = len(price.partition(b".")[2]), len(amount.partition(b".")[2])
+    if max(decimals) > SCALE:
+        return _one_by_one(text)
+    form = _FORMS[decimals[0]][decimals[1]]
+    if not form.fits(text):
+        return _one_by_one(text)
+    if form.price_zeros:
+        text = text.replace(b'","', form.price_zeros + b'","')
+    elif form.amount_zeros:
+        text = text.replace(b'"]', form.amount_zeros + b'"]')
+    factor = form.factor
+    return [number * factor for number in map(int, text.translate(None, _MARKS).split(b","))]
+
+
+def _one_by_one(text: bytes) -> list[int]:
+    try:
+        rows = _decode(text)
+    except _MALFORMED as error:
+        raise UnexpectedMessage(f"not levels of price and quantity: {error}") from error
+    return [unscaled(number) for number in chain.from_iterable(rows)]
+
+
+def levels_bytes(numbers: list[int]) -> bytes:
+    """Return the Avro encoding of an array of ``Level`` records; ``numbers`` as of :func:`read_levels`.
+
+    All numbers of an array are written with the same length, that of the largest: leading zeros are as valid in Avro as
+    they are cheap in a compressed batch.
+
+    Raises:
+        DoesNotFit: a number has more than 38 digits.
+    """
+    if not numbers:
+        return b"\x00"
+    largest = max(numbers)
+    size = (largest.bit_length() + 8) >> 3
+    length = long_bytes(size)
+    try:
+        if largest >= LIMIT:
+            raise OverflowError  # noqa: TRY301 - the other way says which
+        body = length + length.join(map(_to_bytes, numbers, repeat(size)))
+    except OverflowError:  # a number below zero
+        body = b"".join(map(decimal_bytes, numbers))
+    return b"".join((size_bytes(len(numbers) // 2), body, b"\x00"))
