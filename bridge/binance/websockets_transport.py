@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.frames import Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 
 from bridge.binance.transport import ABNORMAL, USER_AGENT, hush, refused, unreachable, unusable
 from bridge.binance.turns import BEHIND, turns
@@ -21,19 +21,100 @@ if TYPE_CHECKING:
     from bridge.binance.transport import Inbox
     from bridge.core.connection_settings import ConnectionSettings
 
+_MAX_FRAGMENTS = 4096
+# Looked up for every frame, so not through the enum.
+_TEXT, _BINARY, _CONTINUATION, _PING, _PONG = (
+    Opcode.TEXT,
+    Opcode.BINARY,
+    Opcode.CONT,
+    Opcode.PING,
+    Opcode.PONG,
+)
+
 
 class _Connection(ClientConnection):
-    """Tells of pings and pongs, which ``recv`` keeps to itself."""
+    """Hands over the messages of one read of the socket together.
 
-    inbox: Inbox | None = None
+    The library would queue each of them until ``recv`` asks for it, which costs as much as reading it did.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.closing = False
+        self._inbox: Inbox | None = None  # as long as the handshake goes on
+        self._batch: list[bytes] = []
+        self._fragments: list[bytes] = []
+        self._turns = turns()
+        self._waits = False  # for its turn to read
+        self._lost = False
+
+    def deliver_to(self, inbox: Inbox) -> None:
+        """Deliver what came already, and from now on what comes."""
+        self._inbox = inbox
+        self._flush()
+        if self._lost:
+            self._tell_end(inbox)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._batch:
+            self._flush()
 
     def process_event(self, event: Event) -> None:
-        super().process_event(event)
-        opcode = getattr(event, "opcode", None)  # the first event is the handshake's response
-        if self.inbox is not None and opcode is Opcode.PING:
-            self.inbox.pinged()
-        elif self.inbox is not None and opcode is Opcode.PONG:
-            self.inbox.ponged()
+        if type(event) is not Frame:  # the handshake's response
+            super().process_event(event)
+            return
+        opcode = event.opcode
+        if (opcode is _TEXT or opcode is _BINARY) and event.fin:
+            self._batch.append(bytes(event.data))
+        elif opcode is _TEXT or opcode is _BINARY or opcode is _CONTINUATION:
+            self._fragment(event)
+        else:
+            super().process_event(event)
+            if self._inbox is not None and opcode is _PING:
+                self._inbox.pinged()
+            elif self._inbox is not None and opcode is _PONG:
+                self._inbox.ponged()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost = True
+        if self._inbox is not None:
+            self._flush()
+            self._tell_end(self._inbox)
+
+    def _fragment(self, frame: Frame) -> None:
+        """Take a part of a message; the library has seen to their order and to the size of the whole."""
+        self._fragments.append(bytes(frame.data))
+        if frame.fin:
+            self._batch.append(b"".join(self._fragments))
+            self._fragments = []
+        elif len(self._fragments) > _MAX_FRAGMENTS:
+            self._fragments = []
+            self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+            self.send_data()
+
+    def _flush(self) -> None:
+        if self._inbox is None or not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        self._inbox.frames(batch)
+        if len(batch) >= BEHIND and not self._waits:
+            self._waits = True
+            self.transport.pause_reading()
+            self._turns.wait(self._read_on)
+
+    def _read_on(self) -> None:
+        self._waits = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _tell_end(self, inbox: Inbox) -> None:
+        closed = self.protocol.close_exc
+        # The code of a close that the peer never answered says nothing of how it ended.
+        frame = closed.rcvd or (None if self.closing else closed.sent)
+        code, reason = (frame.code, frame.reason) if frame else (ABNORMAL, "no closing handshake")
+        inbox.ended(code, reason)
 
 
 class _Connect(connect):
@@ -47,13 +128,7 @@ class WebSocketsTransport:
 
     def __init__(self, connection: _Connection, inbox: Inbox) -> None:
         self._connection = connection
-        self._inbox = inbox
-        self._loop = asyncio.get_running_loop()
-        self._turns = turns()
-        self._batch: list[bytes] = []
-        self._closing = False
-        connection.inbox = inbox
-        self._reader = self._loop.create_task(self._read(), name="websockets reader")
+        connection.deliver_to(inbox)
 
     async def send(self, payload: bytes) -> None:
         """See :class:`~bridge.binance.transport.Transport`."""
@@ -74,36 +149,12 @@ class WebSocketsTransport:
 
     async def close(self, code: int, reason: str) -> None:
         """See :class:`~bridge.binance.transport.Transport`."""
-        self._closing = True
+        self._connection.closing = True
         await self._connection.close(code, reason)
-        await asyncio.shield(self._reader)
 
     def abort(self) -> None:
         """See :class:`~bridge.binance.transport.Transport`."""
         self._connection.transport.abort()
-
-    async def _read(self) -> None:
-        # recv() doesn't give way while messages are there, so this gathers them before the flush runs: all, or many.
-        try:
-            while True:
-                payload = await self._connection.recv(decode=False)
-                if not self._batch:
-                    self._loop.call_soon(self._flush)
-                self._batch.append(payload)
-                if len(self._batch) >= BEHIND:
-                    self._flush()
-                    await self._turns.turn()
-        except ConnectionClosed as closed:
-            self._flush()
-            # The code of a close that the peer never answered says nothing of how it ended.
-            frame = closed.rcvd or (None if self._closing else closed.sent)
-            code, reason = (frame.code, frame.reason) if frame else (ABNORMAL, "no closing handshake")
-            self._inbox.ended(code, reason)
-
-    def _flush(self) -> None:
-        if self._batch:
-            batch, self._batch = self._batch, []
-            self._inbox.frames(batch)
 
 
 async def open_websockets(
@@ -123,7 +174,7 @@ async def open_websockets(
             ping_interval=None,  # the session pings: its pace counts them
             close_timeout=settings.close_seconds,
             max_size=settings.max_message_bytes,
-            max_queue=settings.queue_frames,
+            max_queue=None,  # nothing is queued there
             create_connection=_Connection,
             **options,
         )

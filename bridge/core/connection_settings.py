@@ -43,7 +43,6 @@ class ConnectionSettings:
         attempts_burst: connection attempts allowed at once, per IP.
         attempts_per_second: refill; burst + 300 s of refill = 150, half of the exchange's 300 per 5 minutes.
         max_message_bytes: larger messages end the connection (1009).
-        queue_frames: frames the WebSocket library may hold before it stops reading.
         cadence_factor: a stream with a promised cadence is suspect after this many missed frames,
         cadence_margin_seconds: plus this.
         learned_factor: a stream without one is suspect after this many times its usual longest silence,
@@ -90,7 +89,6 @@ class ConnectionSettings:
     attempts_per_second: float = 0.4
 
     max_message_bytes: int = 16 * 1024 * 1024
-    queue_frames: int = 4096
 
     cadence_factor: float = 3.0
     cadence_margin_seconds: float = 2.0

@@ -232,6 +232,16 @@ async def test_a_message_over_the_limit_ends_the_connection_with_1009(open_, exc
     assert inbox.ends[0][0] == 1009
 
 
+async def test_a_message_of_endless_fragments_ends_the_connection_with_1009(open_, exchange):
+    """However small they are: here they are empty."""
+    transport, inbox, socket = await opened(open_, exchange)
+    socket.transport.write(b"\x01\x00" + b"\x00\x00" * 10_000)
+    await until(lambda: inbox.ends)
+    assert inbox.payloads == []
+    assert inbox.ends[0][0] == 1009
+    await transport.close(1000, "")
+
+
 async def test_a_single_frame_over_the_limit_ends_the_connection_with_1009(open_, exchange):
     """Nothing of it is delivered."""
     _, inbox, _ = await opened(open_, exchange, max_message_bytes=1000)
