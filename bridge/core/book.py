@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bridge.core.decimals import ONE
+from bridge.core.decimals import LIMIT, ONE
 from bridge.core.levels import levels_bytes, read_levels
 from bridge.errors import UnexpectedMessage
 
@@ -61,7 +61,7 @@ class Side:
         self.levels: dict[int, int] = dict(zip(prices, amounts, strict=True))
         self.prices = sorted(self.levels)
         for price, amount in zip(prices, amounts, strict=True):
-            if price <= 0 or amount <= 0:
+            if not (0 < price < LIMIT and 0 < amount < LIMIT):
                 raise UnexpectedMessage(f"a level of {shown(amount)} at {shown(price)} in a snapshot")
         if len(self.levels) < len(prices):
             raise UnexpectedMessage("a price is in a snapshot twice")

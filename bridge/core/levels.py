@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from bridge.core.decimals import LIMIT, PRECISION, SCALE, decimal_bytes, unscaled
+from bridge.core.decimals import LIMIT, SCALE, decimal_bytes, unscaled
 from bridge.core.varint import long_bytes, size_bytes
 from bridge.errors import UnexpectedMessage
 
 _DIGITS = b"0123456789"
 _ALIKE = bytes.maketrans(_DIGITS, b"0" * 10)
 _MARKS = b'[]".'
-_TOO_MANY = b"0" * (PRECISION - SCALE + 1)
 _NOTHING = b"[]"
 _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _decode = msgspec.json.Decoder(list[tuple[str, str]]).decode
@@ -31,10 +30,8 @@ class _Form(NamedTuple):
 
     Attributes:
         skeleton: a level without its digits, and the comma behind it.
-        price_end: how each price ends, each digit a 0.
+        price_end: how each price ends, each digit a 0: from the digit on that has to be before the point.
         amount_end: how each quantity ends.
-        no_price: what there is where a price has no digit before the point.
-        no_amount: the same of a quantity.
         price_zeros: what gives prices the decimals that quantities have.
         amount_zeros: the other way round.
         factor: what makes the digits the number times 10**18.
@@ -43,8 +40,6 @@ class _Form(NamedTuple):
     skeleton: bytes
     price_end: bytes
     amount_end: bytes
-    no_price: bytes
-    no_amount: bytes
     price_zeros: bytes
     amount_zeros: bytes
     factor: int
@@ -55,26 +50,21 @@ class _Form(NamedTuple):
         points = [b"." if decimals else b"" for decimals in (price, amount)]
         return cls(
             skeleton=b'["%b","%b"],' % tuple(points),
-            price_end=points[0] + b"0" * price + b'","',
-            amount_end=points[1] + b"0" * amount + b'"]',
-            no_price=b'["' + (points[0] or b'"'),
-            no_amount=b',"' + (points[1] or b'"'),
+            price_end=b"0" + points[0] + b"0" * price + b'","',
+            amount_end=b"0" + points[1] + b"0" * amount + b'"]',
             price_zeros=b"0" * (amount - price),
             amount_zeros=b"0" * (price - amount),
             factor=10 ** (SCALE - max(price, amount)),
         )
 
     def fits(self, text: bytes) -> bool:
-        """Return whether all levels in ``text`` are of this form, and their numbers no longer than Avro's may be."""
+        """Return whether all levels in ``text`` are of this form."""
         skeleton, alike = text.translate(None, _DIGITS), text.translate(_ALIKE)
         count = len(skeleton) // len(self.skeleton)
         return (
             skeleton[1:-1] + b"," == self.skeleton * count
-            and _TOO_MANY not in alike
             and alike.count(self.price_end) == count
             and alike.count(self.amount_end) == count
-            and self.no_price not in text
-            and self.no_amount not in text
         )
 
 
@@ -84,9 +74,11 @@ _FORMS = [[_Form.of(price, amount) for amount in range(SCALE + 1)] for price in 
 def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
     """Return price, quantity, price, quantity … of ``[["price","quantity"],…]``, each times 10**18, exactly.
 
+    That they have no more than 38 digits is left to :func:`levels_bytes`, which sees the largest.
+
     Raises:
         UnexpectedMessage: it is no such array, or one of the numbers is none.
-        DoesNotFit: see :func:`~bridge.core.decimals.unscaled`.
+        DoesNotFit: one has more than 18 decimals.
     """
     text = bytes(levels)
     if text == _NOTHING:
@@ -103,7 +95,10 @@ def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
     elif form.amount_zeros:
         text = text.replace(b'"]', form.amount_zeros + b'"]')
     factor = form.factor
-    return [number * factor for number in map(int, text.translate(None, _MARKS).split(b","))]
+    try:
+        return [number * factor for number in map(int, text.translate(None, _MARKS).split(b","))]
+    except ValueError:  # thousands of digits
+        return _one_by_one(text)
 
 
 def _one_by_one(text: bytes) -> list[int]:

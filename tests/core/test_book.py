@@ -41,7 +41,7 @@ def book(bids: Rows = BIDS, asks: Rows = ASKS, limit: int = 1000) -> Book:
 
 def flat(rows: Rows) -> list[int]:
     """Return rows as a book takes them."""
-    return read_levels(json.dumps(rows).encode())
+    return read_levels(json.dumps(rows, separators=(",", ":")).encode())
 
 
 def read(of: Book) -> tuple[Rows, Rows]:
@@ -128,9 +128,11 @@ def test_malformed_levels_are_refused(row: tuple[str, str], told: str) -> None:
         book([row])
 
 
-@pytest.mark.parametrize("rows", [[("10", "0")], [("10", "1"), ("10.0", "1")]])
+@pytest.mark.parametrize(
+    "rows", [[("10", "0")], [("10", "1"), ("10.0", "1")], [("1" * 21, "1")], [("10", "1" * 21)]]
+)
 def test_snapshots_have_each_level_once(rows: Rows) -> None:
-    """A quantity of zero, or a price twice, is no snapshot."""
+    """A quantity of zero, a price twice, or a number that Avro's decimal can't hold, is no snapshot."""
     with pytest.raises(UnexpectedMessage, match="in a snapshot"):
         book(rows)
 

@@ -36,7 +36,7 @@ ASKS = [("101", "1"), ("102", "1")]
 
 def flat(rows: Sequence[Any]) -> list[int]:
     """Return rows as a change has them."""
-    return read_levels(json.dumps(rows).encode())
+    return read_levels(json.dumps(rows, separators=(",", ":")).encode())
 
 
 def spot(first: int, last: int, **rows: Any) -> Change:

@@ -62,11 +62,13 @@ def one_by_one(text: bytes) -> list[int] | None:
 
 
 def read(text: bytes) -> list[int] | None:
-    """Return what is read; None where it is refused."""
+    """Return what is read; None where it is refused, then or when it is written."""
     try:
-        return read_levels(text)
+        numbers = read_levels(text)
+        levels_bytes(numbers)
     except UnexpectedMessage:
         return None
+    return numbers
 
 
 @given(uniform())
