@@ -17,13 +17,13 @@ import msgspec
 from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNames
 from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
-from bridge.core.compile import TIMES, UNDECODABLE
+from bridge.core.compile import UNDECODABLE
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer
-from bridge.core.event_time import event_milliseconds, record_milliseconds
+from bridge.core.event_time import MOST_AHEAD_MS, record_milliseconds
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
-from bridge.core.raw import NO_TIME, raw_prefix, raw_value
+from bridge.core.raw import EVENT_TIMES, NO_TIME, raw_prefix, raw_value
 from bridge.core.schema import encode
 from bridge.core.sequence import Missing
 from bridge.core.series import has_silent, place_of, series_of
@@ -99,6 +99,7 @@ class _Route(NamedTuple):
     append: Callable[[int, bytes, bytes], None]  # of the raw topic's lane
     decode: Callable[[bytes], Any]
     event_time: Callable[[Any], int | None]
+    take: Callable[[Item], bool]
     deriver: StreamDeriver
     refreshes_markets: bool
 
@@ -210,6 +211,9 @@ class Pipeline:
             for (on, _), deriver in self._derivers.items():
                 if on == market:
                     deriver.use(table)
+            for leg in self.legs.values():
+                for state in leg.streams.values():
+                    state.route = None
 
     def answered_at(self, received_at: int) -> int:
         """Return the time of receipt to note for an answer: behind every message taken before it.
@@ -351,7 +355,9 @@ class Pipeline:
 
     def _take(self, leg: Leg, first: int, received_at: int, payloads: Sequence[bytes]) -> None:
         """Take messages that are numbered from ``first`` on their connection."""
-        received = long_bytes(received_at)
+        received, received_ms = long_bytes(received_at), received_at // 1000
+        latest_ms = received_ms + MOST_AHEAD_MS
+        connection_id = leg.connection_id
         self._latest = max(self._latest, received_at)
         streams = leg.streams
         waiting = self._waiting
@@ -368,25 +374,20 @@ class Pipeline:
             state.frames += 1
             state.last_received_at = received_at
             route: _Route = state.route or self._route(leg, state, received_at)  # type: ignore[assignment]
-            tally, prefix, key, append, decode, event_time, deriver, refreshes_markets = route
+            tally, prefix, key, append, decode, event_time, take, deriver, refreshes_markets = route
             tally.add(payload)
             stamp = long_bytes(number) + received
             try:
                 message = decode(payload).data
-                time = event_time(message)
-                event_ms = None if time is None else event_milliseconds(time)
+                event_ms, encoded_time = EVENT_TIMES[event_time(message)]
             except UNDECODABLE as error:
-                append(received_at // 1000, key, raw_value(prefix, stamp, NO_TIME, payload))
-                item = Item(None, payload, received_at, None, leg.connection_id, number, stamp)
+                append(received_ms, key, raw_value(prefix, stamp, NO_TIME, payload))
+                item = Item(None, payload, received_at, None, connection_id, number, stamp)
                 self.failed(deriver, Failure("parse", str(error), item))
                 continue
-            if event_ms is None:
-                append(received_at // 1000, key, raw_value(prefix, stamp, NO_TIME, payload))
-            else:
-                value = raw_value(prefix, stamp, b"\x02" + TIMES[time], payload)  # type: ignore[index]
-                append(record_milliseconds(event_ms, received_at), key, value)
-            item = Item(message, payload, received_at, event_ms, leg.connection_id, number, stamp)
-            if not deriver.take(item):
+            at = received_ms if event_ms is None or event_ms > latest_ms else event_ms
+            append(at, key, raw_value(prefix, stamp, encoded_time, payload))
+            if not take(Item(message, payload, received_at, event_ms, connection_id, number, stamp)):
                 waiting.note(deriver)
             if refreshes_markets and self.on_contract_info is not None:
                 self.on_contract_info(leg.market)
@@ -446,8 +447,8 @@ class Pipeline:
                 self._tell_dark(key, alive_at, min(carriers.values()))
 
     def _route(self, leg: Leg, state: StreamState, received_at: int) -> _Route:
-        """Make a stream ready at its first message on a connection."""
-        state.first_received_at = received_at
+        """Make a stream ready at its first message on a connection, and at the first with other instruments."""
+        state.first_received_at = state.first_received_at or received_at
         stream = state.stream
         deriver = self._derivers[leg.market, stream.name]
         key = (stream.symbol or stream.name).encode()
@@ -462,6 +463,7 @@ class Pipeline:
             append=lane.append,
             decode=deriver.decode,
             event_time=deriver.event_time,
+            take=deriver.taker(leg.connection_id),
             deriver=deriver,
             refreshes_markets=deriver.compiled.declaration.refreshes_markets,
         )

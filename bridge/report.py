@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bridge import __version__
-from bridge.core.decimals import DECIMALS, UNSCALED
+from bridge.core.decimals import remembered
 from bridge.core.weight import family
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Reporter:
         metrics.buffer_bytes.set(self._bridge.publishers.buffered_bytes)
         self._count_books()
         metrics.shards_owned.set(len(self._bridge.workers))
-        metrics.cache_entries.set(len(DECIMALS) + len(UNSCALED))
+        metrics.cache_entries.set(remembered())
         self._rates.append((self._ticked, self._by_market()))
         while self._ticked - self._rates[0][0] > _RATE_OVER_SECONDS:
             self._rates.popleft()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from bridge.core.conversions import CONVERSIONS, micros, text
-from bridge.core.decimals import DECIMALS, ZERO, decimal_bytes
+from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, decimal_bytes
 from bridge.core.event_time import record_time
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
 from bridge.core.levels import levels_bytes, read_levels
@@ -269,7 +269,7 @@ class _Compiler:
             return [f"levels_bytes(read_levels({self.use(keys[0], 'levels')}))"]
         if name == "nonzero" and target.kind == "decimal" and target.nullable and len(keys) == 1:
             price = self.use(keys[0], "text?")
-            return _choice(f"(v := {price}) and (v := DECIMALS[v]) != ZERO", "v")
+            return [f"nonzero_decimal({price})"]
         return self.call(name, keys, target)
 
     def call(self, name: str, keys: list[str], target: SchemaField) -> list[str]:
@@ -289,18 +289,16 @@ class _Compiler:
         if "|" in expression:  # the first key, or the second where the message lacks it
             first, second = (k.strip() for k in expression.split("|"))
             value = f"({self.use(first, 'int?')} or {self.use(second, 'int')})"
-            return [f"TIMES[{value}]"]
+            return [f"time({value})"]
         wire = DEFAULT_WIRE.get(target.kind)
         if wire is None:
             raise ContractError(f"{self.where}: {target.name} is a {target.kind}; name a conversion for it")
         value = self.use(expression, wire + "?" if target.nullable else wire)
         maybe = self.keys.wire(expression, wire).endswith("?")
         if target.kind == "decimal":
-            if target.nullable:  # "" is null, too
-                return _choice(f"(v := {value})", "DECIMALS[v]")
-            return [f"DECIMALS[{value}]"]
+            return [f"nullable_decimal({value})" if target.nullable else f"decimal({value})"]
         if target.kind == "timestamp":
-            return self.encoded(value, target, "TIMES", maybe=maybe)
+            return [f"nullable_time({value})" if target.nullable else f"time({value})"]
         return self.encoded(value, target, maybe=maybe)
 
     def encoded(
@@ -380,9 +378,11 @@ class _Compiler:
 
     def namespace(self) -> dict[str, Any]:
         space: dict[str, Any] = {
-            "DECIMALS": DECIMALS,
-            "ZERO": ZERO,
-            "TIMES": TIMES,
+            "decimal": DECIMALS.__getitem__,
+            "nullable_decimal": NULLABLE_DECIMALS.__getitem__,
+            "nonzero_decimal": NONZERO_DECIMALS.__getitem__,
+            "time": TIMES.__getitem__,
+            "nullable_time": NULLABLE_TIMES.__getitem__,
             "decimal_bytes": decimal_bytes,
             "long_bytes": long_bytes,
             "text_bytes": text_bytes,
@@ -402,7 +402,19 @@ class _Compiler:
         return space
 
 
+class NullableTimeTable(dict[int | None, bytes]):
+    """The same for ``["null", timestamp-micros]``."""
+
+    def __missing__(self, time: int | None) -> bytes:
+        """Encode ``time`` for the first time."""
+        if len(self) > 10_000:
+            self.clear()
+        value = self[time] = b"\x00" if time is None else b"\x02" + TIMES[time]
+        return value
+
+
 TIMES = TimeTable()
+NULLABLE_TIMES = NullableTimeTable()
 
 
 class _EnumTable(dict[Any, bytes]):
@@ -439,7 +451,7 @@ def _applied(encoder: str, value: str) -> str:
     """Return the expression that encodes ``value``."""
     if encoder == "boolean":
         return f"(b'\\x01' if {value} else b'\\x00')"
-    return f"TIMES[{value}]" if encoder == "TIMES" else f"{encoder}({value})"
+    return f"{encoder}({value})"
 
 
 def _merge_constants(parts: list[str]) -> list[str]:

@@ -24,6 +24,8 @@ Int = int
 MaybeInt = int | None
 Flag = bool
 
+_unscaled = UNSCALED.__getitem__  # bound once: subscripting a subclass of dict is slow
+
 HUNDRED = 100 * ONE
 MILLISECONDS_BELOW = 10**14
 """Times below it are milliseconds (until the year 5138), the others microseconds, as in Binance's public archive."""
@@ -72,14 +74,14 @@ def cost(instrument: Instrument, price: Text, amount: Text) -> int | None:
     if instrument.inverse:
         if instrument.contract_size is None:
             return None
-        return divide(multiply(UNSCALED[amount], instrument.contract_size), UNSCALED[price])
-    return multiply(UNSCALED[price], UNSCALED[amount])
+        return divide(multiply(_unscaled(amount), instrument.contract_size), _unscaled(price))
+    return multiply(_unscaled(price), _unscaled(amount))
 
 
 def contracts_value(instrument: Instrument, contracts: Text) -> int | None:
     """Quote value of inverse contracts: contracts × contractSize."""
     return (
-        None if instrument.contract_size is None else multiply(UNSCALED[contracts], instrument.contract_size)
+        None if instrument.contract_size is None else multiply(_unscaled(contracts), instrument.contract_size)
     )
 
 
@@ -93,7 +95,7 @@ def base_value(instrument: Instrument, contracts: Text, price: Text) -> int | No
     value = contracts_value(instrument, contracts)
     if value is None or not instrument.inverse:
         return value
-    return divide(value, UNSCALED[price])
+    return divide(value, _unscaled(price))
 
 
 def quote_value(instrument: Instrument, contracts: Text, price: Text) -> int | None:
@@ -101,40 +103,40 @@ def quote_value(instrument: Instrument, contracts: Text, price: Text) -> int | N
     value = contracts_value(instrument, contracts)
     if value is None or instrument.inverse:
         return value
-    return multiply(value, UNSCALED[price])
+    return multiply(value, _unscaled(price))
 
 
 def vwap(quote_volume: Text, base_volume: Text) -> int | None:
     """Volume-weighted average price, where the message has none; None when either volume is zero."""
-    return divide(UNSCALED[quote_volume], UNSCALED[base_volume]) or None
+    return divide(_unscaled(quote_volume), _unscaled(base_volume)) or None
 
 
 def inverse_vwap(instrument: Instrument, contracts: Text, base_volume: Text) -> int | None:
     """The same for inverse contracts: quote volume is contracts × contractSize."""
     value = contracts_value(instrument, contracts)
-    return None if value is None else divide(value, UNSCALED[base_volume]) or None
+    return None if value is None else divide(value, _unscaled(base_volume)) or None
 
 
 def change(open_: Text, close: Text) -> int | None:
     """Close - open, where both are known (not zero)."""
-    first, last = UNSCALED[open_], UNSCALED[close]
+    first, last = _unscaled(open_), _unscaled(close)
     return last - first if first and last else None
 
 
 def percentage(open_: Text, close: Text) -> int | None:
     """Change in percent of open, truncated at 18 decimals; None without a trade."""
-    first, last = UNSCALED[open_], UNSCALED[close]
+    first, last = _unscaled(open_), _unscaled(close)
     return multiply(divide(last - first, first) or 0, HUNDRED) if first and last else None
 
 
 def given_percentage(percent: MaybeText, open_: Text, close: Text) -> int | None:
     """The exchange's percentage; zero is computed again, so that it is None where nothing ever traded (CCXT)."""
-    return (UNSCALED[percent] if percent else 0) or percentage(open_, close)
+    return (_unscaled(percent) if percent else 0) or percentage(open_, close)
 
 
 def average(instrument: Instrument, open_: Text, close: Text) -> int | None:
     """(open + close) / 2, truncated to the decimals of the instrument's tick size."""
-    first, last = UNSCALED[open_], UNSCALED[close]
+    first, last = _unscaled(open_), _unscaled(close)
     if not first or not last:
         return None
     unit: int = 10 ** (18 - instrument.price_decimals)

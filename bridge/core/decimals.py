@@ -86,44 +86,72 @@ def decimal_bytes(number: int) -> bytes:
     raise DoesNotFit(f"{Decimal(number).scaleb(-SCALE):E} does not fit decimal({PRECISION}, {SCALE})")
 
 
-class DecimalTable(dict[str, bytes]):
+class DecimalTable(dict[str | None, bytes]):
     """``table[text]`` is the Avro encoding of a ``decimal`` field.
 
     It is kept in two generations: what was not asked for in the last one is forgotten with it, so memory stays bounded.
+    Where it is asked often, ask through ``table.__getitem__`` bound once: subscripting a subclass of dict is slow.
     """
 
     __slots__ = ("_older",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._older: dict[str, bytes] = {}
+        self._older: dict[str | None, bytes] = {}
 
-    def __missing__(self, text: str) -> bytes:
-        """Convert ``text``, unless that was done in the last generation.
-
-        The form that nearly all numbers have is converted here, without a further call: of the time that a bridge
-        spends, a fifth goes by in this method.
-        """
+    def __missing__(self, text: str | None) -> bytes:
+        """Convert ``text``, unless that was done in the last generation."""
         value = self._older.get(text)
         if value is None:
-            whole, _, fraction = text.partition(".")
-            digits, decimals = whole + fraction, len(fraction)
-            if (
-                0 < len(whole) <= _WHOLE_DIGITS
-                and decimals <= SCALE
-                and digits.isdecimal()  # other scripts' digits are decimal, too
-                and digits.isascii()
-            ):
-                number = int(digits) * _SHIFTS[decimals]
-                size = (number.bit_length() + 8) >> 3
-                value = _LENGTHS[size] + number.to_bytes(size)
-            else:
-                value = decimal_bytes(unscaled(text))
+            value = self.encoded(text)
         if len(self) >= _GENERATION:
             self._older = dict(self)
             self.clear()
         self[text] = value
         return value
+
+    def encoded(self, text: str | None) -> bytes:
+        """Return the encoding of ``text``."""
+        if text is None:
+            raise UnexpectedMessage("a number is missing")
+        return _encoded(text)
+
+
+class NullableDecimals(DecimalTable):
+    """The same for ``["null", decimal]``: None and empty text are null."""
+
+    __slots__ = ()
+
+    def encoded(self, text: str | None) -> bytes:
+        """Return the encoding of ``text``, the union's branch included."""
+        return b"\x02" + _encoded(text) if text else b"\x00"
+
+
+class NonzeroDecimals(DecimalTable):
+    """The same, where zero means that there is none: null, too."""
+
+    __slots__ = ()
+
+    def encoded(self, text: str | None) -> bytes:
+        """Return the encoding of ``text``, the union's branch included."""
+        value = _encoded(text) if text else ZERO
+        return b"\x00" if value == ZERO else b"\x02" + value
+
+
+def _encoded(text: str) -> bytes:
+    """Convert a number; the form that nearly all have goes without a further call."""
+    whole, _, fraction = text.partition(".")
+    digits, decimals = whole + fraction, len(fraction)
+    if (
+        0 < len(whole) <= _WHOLE_DIGITS
+        and decimals <= SCALE
+        and digits.isdecimal()  # other scripts' digits are decimal, too
+        and digits.isascii()
+    ):
+        number = int(digits) * _SHIFTS[decimals]
+        size = (number.bit_length() + 8) >> 3
+        return _LENGTHS[size] + number.to_bytes(size)
+    return decimal_bytes(unscaled(text))
 
 
 class UnscaledTable(dict[str, int]):
@@ -139,10 +167,17 @@ class UnscaledTable(dict[str, int]):
         return number
 
 
-DECIMALS = DecimalTable()
-UNSCALED = UnscaledTable()
 ZERO = decimal_bytes(0)
 """The encoding of zero."""
+DECIMALS = DecimalTable()
+NULLABLE_DECIMALS = NullableDecimals()
+NONZERO_DECIMALS = NonzeroDecimals()
+UNSCALED = UnscaledTable()
+
+
+def remembered() -> int:
+    """Return how many numbers are remembered."""
+    return len(DECIMALS) + len(NULLABLE_DECIMALS) + len(NONZERO_DECIMALS) + len(UNSCALED)
 
 
 def multiply(a: int, b: int) -> int:

@@ -195,12 +195,32 @@ class StreamDeriver:
 
     def take(self, item: Item) -> bool:
         """Put a message in order and derive what is due; return whether it simply followed, so that nothing is held."""
-        if self._sequencer.follows(item):
-            if self.rows:
-                self._derive(item)
-            else:
-                self._derive_one(item, item.message)
+        if not self._sequencer.follows(item):
+            return self._weigh(item)
+        if self.rows:
+            self._derive(item)
+        else:
+            self._derive_one(item, item.message)
+        return True
+
+    def taker(self, connection_id: int) -> Callable[[Item], bool]:
+        """Return what does the same as :meth:`take` for a connection's messages, until the instruments change."""
+        if self._symbol is None or self.book is not None:
+            return self.take
+        publish, follows = self._bind(connection_id, self._symbol), self._sequencer.follows
+
+        def take(item: Item) -> bool:
+            if not follows(item):
+                return self._weigh(item)
+            try:
+                publish(item.message, item.stamp, item.received_at)
+            except (UnexpectedMessage, OverflowError) as error:
+                self._outlets.failed(self, Failure("unify", str(error), item))
             return True
+
+        return take
+
+    def _weigh(self, item: Item) -> bool:
         for due in self._sequencer.accept(item):
             if type(due) is Missing:
                 self._outlets.missing(self, due, item)

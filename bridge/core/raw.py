@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bridge.core.conversions import micros
+from bridge.core.event_time import event_milliseconds
 from bridge.core.varint import long_bytes, size_bytes, text_bytes
 
 if TYPE_CHECKING:
@@ -41,6 +43,30 @@ def raw_prefix(
 
 NO_TIME = b"\x00"
 """``eventTime`` of a message that tells none, encoded."""
+
+
+class EventTimes(dict[int | None, tuple[int | None, bytes]]):
+    """``table[time]`` is an event's time in milliseconds and as ``eventTime`` encoded, of a time of the exchange.
+
+    Where there is none, or it is not to be believed, that is None and null. Many events share a time.
+    """
+
+    def __missing__(self, time: int | None) -> tuple[int | None, bytes]:
+        """Convert ``time`` for the first time.
+
+        Raises:
+            OverflowError: it does not fit a long.
+        """
+        if len(self) > _REMEMBERED:
+            self.clear()
+        event_ms = event_milliseconds(time)
+        encoded = NO_TIME if event_ms is None or time is None else b"\x02" + long_bytes(micros(time))
+        found = self[time] = event_ms, encoded
+        return found
+
+
+EVENT_TIMES = EventTimes()
+_REMEMBERED = 10_000
 
 
 def raw_value(prefix: bytes, stamp: bytes, event_time: bytes, payload: bytes) -> bytes:

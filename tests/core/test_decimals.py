@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from bridge.core.decimals import (
     DECIMALS,
+    NONZERO_DECIMALS,
+    NULLABLE_DECIMALS,
     ONE,
+    DecimalTable,
     DoesNotFit,
     decimal_bytes,
     divide,
@@ -34,6 +37,26 @@ texts = st.builds(
 def test_any_decimal_text_survives_exactly(text: str) -> None:
     """Text in the exchange's form reads back as the same number, by an independent reader."""
     assert schemaless_reader(io.BytesIO(DECIMALS[text]), SCHEMA) == Decimal(text)
+
+
+@given(st.one_of(texts, st.sampled_from(["0", "0.000", "-0", "0e3", "", None])))
+def test_a_number_that_may_be_null(text: str | None) -> None:
+    """None and empty text are null, and of prices zero is, too."""
+    number = Decimal(text) if text else None
+    nullable, nonzero = (
+        schemaless_reader(io.BytesIO(table[text]), parse_schema(["null", SCHEMA]))
+        for table in (NULLABLE_DECIMALS, NONZERO_DECIMALS)
+    )
+    assert nullable == number
+    assert nonzero == (number or None)
+
+
+@pytest.mark.parametrize("table", [DECIMALS, NULLABLE_DECIMALS, NONZERO_DECIMALS])
+def test_what_is_no_number_is_never_remembered(table: DecimalTable) -> None:
+    """Asked again, it is refused again."""
+    for _ in range(2):
+        with pytest.raises(UnexpectedMessage, match="'x' is not a decimal number"):
+            _ = table["x"]
 
 
 @given(st.integers(-LARGEST, LARGEST))
