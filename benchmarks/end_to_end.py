@@ -50,10 +50,10 @@ class Row(NamedTuple):
 def rows() -> list[Row]:
     """Return what to compare; the first is the base of ratios."""
     return [
-        Row(Ours("ours, picows", "picows"), 300_000),
-        Row(Ours("ours, websockets", "websockets"), 300_000),
-        *(Row(client, 600_000) for client in peers.limits()),
-        Row(peers.Go(), 500_000),
+        Row(Ours("ours, picows", "picows"), 1_000_000),
+        Row(Ours("ours, websockets", "websockets"), 1_000_000),
+        *(Row(client, 1_000_000) for client in peers.limits()),
+        Row(peers.Go(), 1_000_000),
         *(Row(client, 200_000) for client in peers.naive()),
         Row(peers.Cryptofeed("cryptofeed", tuned=False), 720_000, rate=12_000, warm_seconds=45),
         Row(peers.Cryptofeed("cryptofeed, tuned", tuned=True), 200_000),
