@@ -108,8 +108,8 @@ class PicowsTransport(WSListener):
             return  # picows closed for an error of the peer, and its parser goes on
         whole = frame.fin and not self._fragmented and not self._ended
         # Asking for the type costs more than all the rest; control frames are never longer than this.
-        if whole and frame.payload_size > _CONTROL_MAX_BYTES:
-            self._deliver(frame.get_payload_as_bytes())
+        if whole and frame.payload_size > _CONTROL_MAX_BYTES and self._batch:
+            self._batch.append(frame.get_payload_as_bytes())
             return
         kind = frame.msg_type
         if whole and kind == _TEXT:

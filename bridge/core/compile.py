@@ -18,7 +18,7 @@ from bridge.core.conversions import CONVERSIONS, micros, text
 from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, decimal_bytes
 from bridge.core.event_time import record_time
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
-from bridge.core.levels import levels_bytes, read_levels
+from bridge.core.levels import LevelsReader, levels_bytes
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
 from bridge.core.varint import long_bytes, number_text_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
@@ -153,6 +153,7 @@ class _Compiler:
         self.name, self.declaration, self.market, self.schemas = name, declaration, market, schemas
         self.keys = WireKeys()
         self.constants: list[tuple[str, SchemaField]] = []
+        self.sides = 0
         self.enums: dict[tuple[str, ...], str] = {}
         self.file = self.where = f"topics/streams/{file}.yaml"
 
@@ -160,6 +161,7 @@ class _Compiler:
         accessors = self.accessors()
         self.bind()  # for its keys: only when all are known is it sure which of them a message may lack
         self.constants.clear()
+        self.sides = 0
         lines = [*self.bind(), *accessors]
         source = "\n".join(lines) + "\n"
         space = self.namespace()
@@ -194,6 +196,7 @@ class _Compiler:
             "def bind(*, stream, symbol, instrument, constants, prefixes, lanes, key, headers):",
             *(f"    constant{n} = constants[{n}]" for n in range(len(self.constants))),
             *(f"    prefix{n}, append{n} = prefixes[{n}], lanes[{n}]" for n in numbers),
+            *(f"    read{n} = LevelsReader().read" for n in range(self.sides)),
             "    def publish(m, stamp, received_at):",
             *(f"        {line}" for line in self.checks()),
             *(f"        value{n} = {value}" for n, (_, _, value) in enumerate(records)),
@@ -266,7 +269,8 @@ class _Compiler:
             return self.plain(expression, target)
         name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
         if name == "levels" and target.kind == "array" and len(keys) == 1:
-            return [f"levels_bytes(read_levels({self.use(keys[0], 'levels')}))"]
+            self.sides += 1
+            return [f"levels_bytes(read{self.sides - 1}({self.use(keys[0], 'levels')}))"]
         if name == "nonzero" and target.kind == "decimal" and target.nullable and len(keys) == 1:
             price = self.use(keys[0], "text?")
             return [f"nonzero_decimal({price})"]
@@ -388,7 +392,7 @@ class _Compiler:
             "text_bytes": text_bytes,
             "number_text_bytes": number_text_bytes,
             "levels_bytes": levels_bytes,
-            "read_levels": read_levels,
+            "LevelsReader": LevelsReader,
             "record_time": record_time,
             "UnexpectedMessage": UnexpectedMessage,
             **CONVERSIONS,

@@ -15,7 +15,7 @@ from bridge.core.book_sync import Change, Due
 from bridge.core.conversions import micros
 from bridge.core.coverage import by_of
 from bridge.core.event_time import record_milliseconds
-from bridge.core.levels import read_levels
+from bridge.core.levels import LevelsReader
 from bridge.core.sequence import Missing, Newest, Sequencer, Tail, sequencer
 from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
 from bridge.errors import UnexpectedMessage
@@ -134,6 +134,7 @@ class StreamDeriver:
         self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
         self._book_item: Item | None = None
+        self._read_bids, self._read_asks = LevelsReader().read, LevelsReader().read
         self._resumed: Tail | None = None
 
     def _new_sequencer(self, hold: int) -> Sequencer[Item]:
@@ -298,7 +299,7 @@ class StreamDeriver:
         """Bring the book up to a change that has just been queued."""
         previous, last = self._links(message)
         self._book_item = item
-        change = Change(previous, last, read_levels(message.f_b), read_levels(message.f_a))
+        change = Change(previous, last, self._read_bids(message.f_b), self._read_asks(message.f_a))
         happened = book.change(change, item.received_at)
         if happened:
             self._happened(happened)

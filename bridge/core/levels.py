@@ -62,13 +62,50 @@ class _Form(NamedTuple):
         skeleton, alike = text.translate(None, _DIGITS), text.translate(_ALIKE)
         count = len(skeleton) // len(self.skeleton)
         return (
-            skeleton[1:-1] + b"," == self.skeleton * count
+            skeleton[:1] == b"["
+            and skeleton[1:-1] + b"," == self.skeleton * count
+            and skeleton[-1:] == b"]"
             and alike.count(self.price_end) == count
             and alike.count(self.amount_end) == count
         )
 
+    def read(self, text: bytes) -> list[int]:
+        """Return the numbers of levels of this form."""
+        if self.price_zeros:
+            text = text.replace(b'","', self.price_zeros + b'","')
+        elif self.amount_zeros:
+            text = text.replace(b'"]', self.amount_zeros + b'"]')
+        factor = self.factor
+        try:
+            return [number * factor for number in map(int, text.translate(None, _MARKS).split(b","))]
+        except ValueError:  # thousands of digits
+            return _one_by_one(text)
+
 
 _FORMS = [[_Form.of(price, amount) for amount in range(SCALE + 1)] for price in range(SCALE + 1)]
+
+
+class LevelsReader:
+    """Reads the levels of one side of one stream; their form, which hardly ever changes, it remembers."""
+
+    __slots__ = ("_form",)
+
+    def __init__(self) -> None:
+        self._form = _FORMS[8][8]  # that of spot
+
+    def read(self, levels: msgspec.Raw) -> list[int]:
+        """See :func:`read_levels`."""
+        text = bytes(levels)
+        form = self._form
+        if form.fits(text):
+            return form.read(text)
+        if text == _NOTHING:
+            return []
+        found = _form_of(text)
+        if found is None:
+            return _one_by_one(text)
+        self._form = found
+        return found.read(text)
 
 
 def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
@@ -83,22 +120,18 @@ def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
     text = bytes(levels)
     if text == _NOTHING:
         return []
+    form = _form_of(text)
+    return _one_by_one(text) if form is None else form.read(text)
+
+
+def _form_of(text: bytes) -> _Form | None:
+    """Return the form of all levels in ``text``; None where they have none in common."""
     price, _, amount = text[3 : text.find(b'"]')].partition(b'","')
     decimals = len(price.partition(b".")[2]), len(amount.partition(b".")[2])
     if max(decimals) > SCALE:
-        return _one_by_one(text)
+        return None
     form = _FORMS[decimals[0]][decimals[1]]
-    if not form.fits(text):
-        return _one_by_one(text)
-    if form.price_zeros:
-        text = text.replace(b'","', form.price_zeros + b'","')
-    elif form.amount_zeros:
-        text = text.replace(b'"]', form.amount_zeros + b'"]')
-    factor = form.factor
-    try:
-        return [number * factor for number in map(int, text.translate(None, _MARKS).split(b","))]
-    except ValueError:  # thousands of digits
-        return _one_by_one(text)
+    return form if form.fits(text) else None
 
 
 def _one_by_one(text: bytes) -> list[int]:

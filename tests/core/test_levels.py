@@ -7,6 +7,7 @@ import json
 from decimal import Context, Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from fastavro import parse_schema, schemaless_reader
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.core import levels
 from bridge.core.decimals import LIMIT, ONE, unscaled
-from bridge.core.levels import levels_bytes, read_levels
+from bridge.core.levels import LevelsReader, levels_bytes, read_levels
 from bridge.errors import UnexpectedMessage
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 18}
@@ -71,6 +72,18 @@ def read(text: bytes) -> list[int] | None:
     return numbers
 
 
+def remembering(before: bytes, text: bytes) -> list[int] | None:
+    """Return what is read by a reader that has just read what was ``before``."""
+    reader = LevelsReader()
+    reader.read(msgspec.Raw(before))
+    try:
+        numbers = reader.read(msgspec.Raw(text))
+        levels_bytes(numbers)
+    except UnexpectedMessage:
+        return None
+    return numbers
+
+
 @given(uniform())
 def test_uniform_levels_go_the_quick_way(rows: list[list[str]]) -> None:
     """Every number is exact, and none was looked at by itself."""
@@ -78,6 +91,15 @@ def test_uniform_levels_go_the_quick_way(rows: list[list[str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(levels, "_decode")
         assert read_levels(text) == one_by_one(text)
+
+
+@given(st.lists(st.one_of(uniform(), st.just([])), min_size=1, max_size=4))
+def test_a_reader_follows_where_the_form_changes(sides: list[list[list[str]]]) -> None:
+    """What it remembers of the message before changes nothing."""
+    reader = LevelsReader()
+    for rows in sides:
+        text = compact(rows)
+        assert reader.read(msgspec.Raw(text)) == one_by_one(text)
 
 
 @given(uniform(), st.data())
@@ -90,6 +112,7 @@ def test_any_change_of_the_text_is_read_or_refused_alike(rows: list[list[str]], 
     )
     text[at : at + data.draw(st.integers(0, 2))] = piece
     assert read(bytes(text)) == one_by_one(bytes(text))
+    assert remembering(compact(rows), bytes(text)) == read(bytes(text))
 
 
 @pytest.mark.parametrize(
