@@ -58,13 +58,11 @@ class _Form(NamedTuple):
         )
 
     def fits(self, text: bytes) -> bool:
-        """Return whether all levels in ``text`` are of this form."""
+        """Return whether all levels in ``text``, which is JSON, are of this form."""
         skeleton, alike = text.translate(None, _DIGITS), text.translate(_ALIKE)
         count = len(skeleton) // len(self.skeleton)
         return (
-            skeleton[:1] == b"["
-            and skeleton[1:-1] + b"," == self.skeleton * count
-            and skeleton[-1:] == b"]"
+            skeleton[1:-1] + b"," == self.skeleton * count
             and alike.count(self.price_end) == count
             and alike.count(self.amount_end) == count
         )
@@ -112,6 +110,9 @@ def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
     """Return price, quantity, price, quantity … of ``[["price","quantity"],…]``, each times 10**18, exactly.
 
     That they have no more than 38 digits is left to :func:`levels_bytes`, which sees the largest.
+
+    Args:
+        levels: what msgspec found to be a JSON value.
 
     Raises:
         UnexpectedMessage: it is no such array, or one of the numbers is none.
