@@ -18,7 +18,7 @@ from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNam
 from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
 from bridge.core.compile import UNDECODABLE
-from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer
+from bridge.core.derive import Failure, Item, StreamDeriver, Take, Waiting, Writer
 from bridge.core.event_time import MOST_AHEAD_MS, record_milliseconds
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
@@ -99,7 +99,7 @@ class _Route(NamedTuple):
     append: Callable[[int, bytes, bytes], None]  # of the raw topic's lane
     decode: Callable[[bytes], Any]
     event_time: Callable[[Any], int | None]
-    take: Callable[[Item], bool]
+    take: Take
     deriver: StreamDeriver
     refreshes_markets: bool
 
@@ -387,7 +387,7 @@ class Pipeline:
                 continue
             at = received_ms if event_ms is None or event_ms > latest_ms else event_ms
             append(at, key, raw_value(prefix, stamp, encoded_time, payload))
-            if not take(Item(message, payload, received_at, event_ms, connection_id, number, stamp)):
+            if not take(message, payload, received_at, received_ms, event_ms, number, stamp):
                 waiting.note(deriver)
             if refreshes_markets and self.on_contract_info is not None:
                 self.on_contract_info(leg.market)

@@ -32,10 +32,10 @@ UNDECODABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, Overflow
 """What reading the exchange's bytes as JSON may raise, times beyond a long included."""
 
 Publish = Callable[[Any, bytes, int], bool]
-"""``publish(message, stamp, received_at)`` queues the records of a message; returns whether it made any.
+"""``publish(message, stamp, received_ms)`` queues the records of a message; returns whether it made any.
 
-``stamp`` is ``connectionSequence`` and ``receivedAt``, encoded; ``received_at`` is in microseconds. Where a value fits
-no record it raises ``UnexpectedMessage`` or ``OverflowError``, and nothing is queued.
+``stamp`` is ``connectionSequence`` and ``receivedAt``, encoded; ``received_ms`` the latter in milliseconds. Where a
+value fits no record it raises ``UnexpectedMessage`` or ``OverflowError``, and nothing is queued.
 """
 
 
@@ -197,7 +197,7 @@ class _Compiler:
             *(f"    constant{n} = constants[{n}]" for n in range(len(self.constants))),
             *(f"    prefix{n}, append{n} = prefixes[{n}], lanes[{n}]" for n in numbers),
             *(f"    read{n} = LevelsReader().read" for n in range(self.sides)),
-            "    def publish(m, stamp, received_at):",
+            "    def publish(m, stamp, received_ms):",
             *(f"        {line}" for line in self.checks()),
             *(f"        value{n} = {value}" for n, (_, _, value) in enumerate(records)),
             *(
@@ -251,9 +251,9 @@ class _Compiler:
 
     def kafka_time(self, expression: str | None) -> str:
         if expression is None:
-            return "received_at // 1000"
+            return "received_ms"
         keys = [self.use(key.strip(), "int?") for key in expression.split("|")]
-        return f"record_time({' or '.join(keys)}, received_at)"
+        return f"record_time({' or '.join(keys)}, received_ms)"
 
     def value(self, expression: str | None, target: SchemaField, record: Record) -> list[str]:  # noqa: PLR0911 - a table
         """Return the Python expressions whose values, joined, are the Avro encoding of one field."""

@@ -59,6 +59,16 @@ class Item(msgspec.Struct, gc=False):
     stamp: bytes
 
 
+class Take(Protocol):
+    """Takes a message that came on one connection; its parts are those of an :class:`Item`."""
+
+    def __call__(
+        self, message: Any, payload: bytes, received_at: int, received_ms: int, event_ms: int | None, number: int,
+        stamp: bytes, /,
+    ) -> bool:  # fmt: skip
+        """Put it in order and derive what is due; return whether it simply followed, so that nothing is held."""
+
+
 class Failure(NamedTuple):
     """A message that made no record though it should have.
 
@@ -196,7 +206,7 @@ class StreamDeriver:
 
     def take(self, item: Item) -> bool:
         """Put a message in order and derive what is due; return whether it simply followed, so that nothing is held."""
-        if not self._sequencer.follows(item):
+        if not self._sequencer.follows(item.message, item.event_ms, item.payload):
             return self._weigh(item)
         if self.rows:
             self._derive(item)
@@ -204,20 +214,36 @@ class StreamDeriver:
             self._derive_one(item, item.message)
         return True
 
-    def taker(self, connection_id: int) -> Callable[[Item], bool]:
-        """Return what does the same as :meth:`take` for a connection's messages, until the instruments change."""
+    def taker(self, connection_id: int) -> Take:
+        """Return what takes a connection's messages as :meth:`take` does, until the instruments change."""
         if self._symbol is None or self.book is not None:
-            return self.take
+            return self._take_whole(connection_id)
         publish, follows = self._bind(connection_id, self._symbol), self._sequencer.follows
 
-        def take(item: Item) -> bool:
-            if not follows(item):
-                return self._weigh(item)
+        def take(
+            message: Any, payload: bytes, received_at: int, received_ms: int, event_ms: int | None, number: int,
+            stamp: bytes,
+        ) -> bool:  # fmt: skip
+            if not follows(message, event_ms, payload):
+                return self._weigh(
+                    Item(message, payload, received_at, event_ms, connection_id, number, stamp)
+                )
             try:
-                publish(item.message, item.stamp, item.received_at)
+                publish(message, stamp, received_ms)
             except (UnexpectedMessage, OverflowError) as error:
+                item = Item(message, payload, received_at, event_ms, connection_id, number, stamp)
                 self._outlets.failed(self, Failure("unify", str(error), item))
             return True
+
+        return take
+
+    def _take_whole(self, connection_id: int) -> Take:
+        def take(
+            message: Any, payload: bytes, received_at: int, received_ms: int, event_ms: int | None, number: int,
+            stamp: bytes,
+        ) -> bool:  # fmt: skip
+            del received_ms
+            return self.take(Item(message, payload, received_at, event_ms, connection_id, number, stamp))
 
         return take
 
@@ -254,7 +280,7 @@ class StreamDeriver:
                 symbol = self.compiled.symbol(message) or ""
             bindings = self._bindings.get(item.connection_id) or {}
             publish = bindings.get(symbol) or self._bind(item.connection_id, symbol)
-            publish(message, item.stamp, item.received_at)
+            publish(message, item.stamp, item.received_at // 1000)
         except (UnexpectedMessage, OverflowError) as error:
             self._outlets.failed(self, Failure("unify", str(error), item))
             if self.book is not None:
@@ -279,7 +305,7 @@ class StreamDeriver:
 
         def recover(item: Item) -> bool:
             try:
-                return publish(item.message, item.stamp, item.received_at)
+                return publish(item.message, item.stamp, item.received_at // 1000)
             except (UnexpectedMessage, OverflowError) as error:
                 self._outlets.failed(self, Failure("unify", str(error), item))
                 return False
@@ -404,14 +430,14 @@ class _BySymbol:
     def resume(self, tail: Tail) -> None:
         """Nothing need be: what comes next is newer."""
 
-    def follows(self, item: Item) -> bool:
-        return self._of(item).follows(item)
+    def follows(self, message: Any, event_ms: int | None, payload: bytes) -> bool:
+        return self._of(message).follows(message, event_ms, payload)
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
-        return self._of(item).accept(item)
+        return self._of(item.message).accept(item)
 
-    def _of(self, item: Item) -> Sequencer[Item]:
-        symbol = self._compiled.symbol(item.message)
+    def _of(self, message: Any) -> Sequencer[Item]:
+        symbol = self._compiled.symbol(message)
         found = self._sequencers.get(symbol)
         if found is None:
             found = self._sequencers[symbol] = sequencer(self._compiled, 0)

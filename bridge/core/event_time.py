@@ -28,10 +28,9 @@ def record_milliseconds(event_ms: int | None, received_at: int) -> int:
     return received if event_ms is None or event_ms > received + MOST_AHEAD_MS else event_ms
 
 
-def record_time(time: int | None, received_at: int) -> int:
+def record_time(time: int | None, received_ms: int) -> int:
     """Return the Kafka time of the records of an event that has ``time``, as the exchange sent it."""
-    received = received_at // 1000
     if time is None or time <= 0:
-        return received
+        return received_ms
     event_ms = time if time < MILLISECONDS_BELOW else time // 1000
-    return event_ms if event_ms <= received + MOST_AHEAD_MS else received
+    return event_ms if event_ms <= received_ms + MOST_AHEAD_MS else received_ms

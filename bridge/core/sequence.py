@@ -88,8 +88,11 @@ class Sequencer(Protocol[Item]):
     def tail(self) -> Tail | None:
         """How far the stream has come; None before its first message, and where nothing can be found missing."""
 
-    def follows(self, item: Item) -> bool:
-        """Take a message if it simply follows, as nearly all do: then it alone is due. Where not, nothing changes."""
+    def follows(self, message: Any, event_ms: int | None, payload: bytes) -> bool:
+        """Take a message if it simply follows, as nearly all do: then it alone is due. Where not, nothing changes.
+
+        Its parts are given, as :class:`Sequenced` has them: nearly all need never be an item.
+        """
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return what is due now, in order."""
@@ -113,7 +116,7 @@ class Unordered(Generic[Item]):
     def resume(self, tail: Tail) -> None:
         """Nothing can be resumed."""
 
-    def follows(self, item: Item) -> bool:  # noqa: ARG002 - the port's
+    def follows(self, message: Any, event_ms: int | None, payload: bytes) -> bool:  # noqa: ARG002 - the port's
         """Whatever comes follows."""
         return True
 
@@ -160,14 +163,14 @@ class Linked(Generic[Item]):
         """How far the stream has come."""
         return None if self._last is None else Tail(self._last, self._event_ms)
 
-    def follows(self, item: Item) -> bool:
+    def follows(self, message: Any, event_ms: int | None, payload: bytes) -> bool:  # noqa: ARG002 - the port's
         """Take a message whose previous id is the last one."""
-        previous, last = self._link(item.message)
+        previous, last = self._link(message)
         if previous != self._last or self._held:
             return False
         self._last = last
-        if item.event_ms is not None:
-            self._event_ms = item.event_ms
+        if event_ms is not None:
+            self._event_ms = event_ms
         return True
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
@@ -264,7 +267,7 @@ class Candle(Generic[Item]):
             return None
         return Tail(self._newest, self._event_ms, self._close_time, self._closed)
 
-    def follows(self, item: Item) -> bool:  # noqa: ARG002 - the port's
+    def follows(self, message: Any, event_ms: int | None, payload: bytes) -> bool:  # noqa: ARG002 - the port's
         """Leave all to :meth:`accept`: there are few candles."""
         return False
 
@@ -319,21 +322,21 @@ class Newest(Generic[Item]):
     def resume(self, tail: Tail) -> None:
         """Nothing need be: what comes next is newer."""
 
-    def follows(self, item: Item) -> bool:
+    def follows(self, message: Any, event_ms: int | None, payload: bytes) -> bool:  # noqa: ARG002 - the port's
         """Take a message whose value is higher than any before."""
-        value = self._key(item.message)
+        value = self._key(message)
         if value is None:
             return True
         if value <= self._value:
             return False
-        self._value, self._payload = value, item.payload
+        self._value, self._payload = value, payload
         if self._payloads:
             self._payloads = set()
         return True
 
     def accept(self, item: Item) -> Sequence[Item | Missing]:
         """Take a message; return it unless it is old."""
-        if self.follows(item):
+        if self.follows(item.message, item.event_ms, item.payload):
             return (item,)
         value = self._key(item.message)
         if value != self._value or item.payload == self._payload or item.payload in self._payloads:

@@ -284,7 +284,7 @@ def _derived(
         stream="x", symbol=compiled.symbol(message) or "", instrument=instrument, constants=constants,
         prefixes=prefixes, lanes=[lane(index) for index in range(len(prefixes))], key=b"", headers=(),
     )  # fmt: skip
-    assert publish(message, stamp, RECEIVED_AT) is bool(queued)
+    assert publish(message, stamp, RECEIVED_AT // 1000) is bool(queued)
     return queued
 
 
