@@ -23,7 +23,7 @@ from bridge.core.event_time import MOST_AHEAD_MS, record_milliseconds
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
 from bridge.core.market_records import market_records
-from bridge.core.raw import EVENT_TIMES, NO_TIME, raw_prefix, raw_value
+from bridge.core.raw import NO_TIME, event_time_of, raw_prefix, raw_value
 from bridge.core.schema import encode
 from bridge.core.sequence import Missing
 from bridge.core.series import has_silent, place_of, series_of
@@ -379,7 +379,7 @@ class Pipeline:
             stamp = long_bytes(number) + received
             try:
                 message = decode(payload).data
-                event_ms, encoded_time = EVENT_TIMES[event_time(message)]
+                event_ms, encoded_time = event_time_of(event_time(message))
             except UNDECODABLE as error:
                 append(received_ms, key, raw_value(prefix, stamp, NO_TIME, payload))
                 item = Item(None, payload, received_at, None, connection_id, number, stamp)

@@ -65,7 +65,7 @@ class EventTimes(dict[int | None, tuple[int | None, bytes]]):
         return found
 
 
-EVENT_TIMES = EventTimes()
+event_time_of = EventTimes().__getitem__  # subscripting a subclass of dict is slow
 _REMEMBERED = 10_000
 
 
