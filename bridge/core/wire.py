@@ -181,9 +181,6 @@ class _LastTable(dict[int, int]):
         return number
 
 
-_LAST = _LastTable()
-
-
 def _time(value: bytes, at: int) -> tuple[int, int]:
     """Read a time of another age; return it and where it ends."""
     number, end = _varint(value, at)
@@ -242,10 +239,10 @@ class _Source:
             "parts": _PARTS,
             "FIRST": _FIRST,
             "SECOND": _SECOND,
-            "LAST": _LAST,
+            "last": _LastTable().__getitem__,
             "NO_TIME": (KeyError, struct.error),
             "time": _time,
-            "DECIMALS": DECIMALS,
+            "decimal": DECIMALS.__getitem__,  # subscripting a subclass of dict is slow
             "tuple_of": tuple.__new__,
             "BOOLEAN": {0: False, 1: True},
             "DecodeError": DecodeError,
@@ -352,13 +349,13 @@ class _Source:
             depth,
             "try:",
             "    p, q, r = parts(b, i)",
-            f"    {name} = FIRST[p] + SECOND[q] + LAST[r]",
+            f"    {name} = FIRST[p] + SECOND[q] + last(r)",
             "    i += 8",
         )
         self.add(depth, "except NO_TIME:", f"    {name}, i = time(b, i)")
 
     def decimal(self, depth: int, _type: dict[str, Any], name: str) -> None:
-        self.add(depth, "e = i + 1 + (b[i] >> 1)", f"{name} = DECIMALS[b[i:e]]", "i = e")
+        self.add(depth, "e = i + 1 + (b[i] >> 1)", f"{name} = decimal(b[i:e])", "i = e")
 
     def sized(self, depth: int, type_: dict[str, Any], name: str) -> None:
         self.unsigned(depth, "n")
