@@ -28,6 +28,7 @@ from bridge.binance.private_streams import PrivateStreams
 from bridge.binance.rest import RestClient
 from bridge.books import Books, require_one_speed
 from bridge.catalogue import TopicNames, catalogue
+from bridge.collector import Collector
 from bridge.config import kafka_settings, require_runnable, spool_settings
 from bridge.core.connection_settings import ConnectionSettings
 from bridge.core.derive import Writer
@@ -136,6 +137,7 @@ class Bridge:
         self._filler: GapFiller | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresh = asyncio.Event()
+        self._collector = Collector()
         self._failure: asyncio.Future[None] | None = None
 
     def _publishers(self) -> Publishers:
@@ -231,6 +233,7 @@ class Bridge:
         self._fill_gaps(self.rest)
         self._spawn(self._every(_TICK_SECONDS, self._tick), "tick")
         self._spawn(self._every(_REPORT_SECONDS, self.reporter.tick), "report")
+        self._spawn(self._every(_REPORT_SECONDS, self._look_what_stays), "collector")
         self._spawn(self._guard_buffer(), "buffer")
         self._spawn(self._refresh_markets(), "markets")
         self._spawn(self.membership.run(), "membership")
@@ -265,6 +268,7 @@ class Bridge:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._collector.end()
         if self.rest is not None:
             await self.rest.close()
         await self.http.stop()
@@ -540,6 +544,9 @@ class Bridge:
         while True:
             await asyncio.sleep(seconds)
             action()
+
+    def _look_what_stays(self) -> None:
+        self._collector.look(self.workers, time.monotonic())
 
     async def _guard_buffer(self) -> None:
         """Close connections while Kafka cannot take more, rather than grow or drop."""

@@ -26,7 +26,7 @@ TABLE: dict[str, frozenset[str]] = {
     part: frozenset(allowed.split())
     for part, allowed in {
         # Nouns that everybody knows and that know nobody.
-        "errors": "", "model": "", "status": "", "logs": "",
+        "errors": "", "model": "", "status": "", "logs": "", "collector": "",
         # The pure middle.
         "core": "",
         # The edges: each talks to one outside, and none to another.
@@ -95,7 +95,7 @@ PURE = frozenset(
 )  # fmt: skip
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "breakpoint"})
 # They run code they generated from the declarations and the schemas.
-COMPILERS = frozenset({"compile.py", "wire.py"})
+COMPILERS = frozenset({"compile.py", "record_encoder.py", "wire.py"})
 
 EMPTY_NAMES = re.compile(r"utils?|helpers?|common|managers?|misc|stuff", re.IGNORECASE)
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastavro import parse_schema, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from bridge.core.record_encoder import UnsupportedType, compile_encoder
 from bridge.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _LOGICAL = {"decimal": "decimal", "timestamp-micros": "timestamp"}
 MARKER = b"\xc3\x01"
@@ -51,6 +55,7 @@ class Schema:
         parsed: fastavro's parsed form, for the generic reader and writer.
         fields: its fields in order.
         header: single-object encoding: marker and fingerprint, to stand before the body.
+        encoder: a quick encoder of its records; None where there is none.
     """
 
     structure: str
@@ -58,6 +63,7 @@ class Schema:
     parsed: Any = field(repr=False)
     fields: tuple[SchemaField, ...] = field(repr=False)
     header: bytes
+    encoder: Callable[[Mapping[str, Any]], bytes] | None = field(repr=False, compare=False)
 
     @property
     def unified(self) -> bool:
@@ -84,7 +90,7 @@ def load(structure: str, text: str) -> Schema:
         fields = tuple(_field(f, enums) for f in value["fields"])
     except (ValueError, KeyError, TypeError) as error:
         raise ContractError(f"avro/{structure}.avsc is not a record schema: {error}") from error
-    return Schema(structure, value, parsed, fields, MARKER + bytes.fromhex(digest))
+    return Schema(structure, value, parsed, fields, MARKER + bytes.fromhex(digest), _encoder(value))
 
 
 def _field(value: dict[str, Any], enums: dict[str, tuple[str, ...]]) -> SchemaField:
@@ -105,12 +111,26 @@ def _field(value: dict[str, Any], enums: dict[str, tuple[str, ...]]) -> SchemaFi
 
 
 def encode(schema: Schema, record: dict[str, Any]) -> bytes:
-    """Return a record in single-object encoding, by fastavro: for what is rare.
+    """Return a record in single-object encoding.
+
+    Those with decimals go by fastavro: they are rare, or have an encoder of their own (:mod:`bridge.core.compile`).
 
     Raises:
         ValueError: a field is missing, unknown or of another type.
     """
+    if schema.encoder is not None:
+        try:
+            return schema.header + schema.encoder(record)
+        except Exception:  # noqa: BLE001, S110 - whatever it is, fastavro says what is wrong
+            pass
     out = io.BytesIO()
     out.write(schema.header)
     schemaless_writer(out, schema.parsed, record, strict=True)
     return out.getvalue()
+
+
+def _encoder(text: dict[str, Any]) -> Callable[[Mapping[str, Any]], bytes] | None:
+    try:
+        return compile_encoder(text)
+    except UnsupportedType:
+        return None

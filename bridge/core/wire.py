@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from bridge.core.decimals import LIMIT, ONE, PRECISION
 from bridge.core.schema import MARKER
@@ -306,7 +307,7 @@ class _Source:
                 f"no class is given for the record {type_['name']} of avro/{self.schema.structure}.avsc"
             )
         self.space[type_["name"]] = constructor
-        if isinstance(constructor, type) and issubclass(constructor, tuple):
+        if _is_tuple(constructor):
             return f"tuple_of({type_['name']}, ({', '.join(names)},))"  # what a NamedTuple's own, slower __new__ does
         return f"{type_['name']}({', '.join(names)})"
 
@@ -383,10 +384,46 @@ class _Source:
         self.long(depth + 2, {}, size)
         self.add(depth + 2, f"if not {size}:", "    break", f"if {size} < 0:", f"    {size} = -{size}")
         self.unsigned(depth + 3, "n")  # a block of negative count says its size in bytes, too
-        self.add(depth + 2, f"for _ in range({size}):")
-        self.value(depth + 3, type_["items"], item)
-        self.add(depth + 3, f"{name}.append({item})")
+        inner = depth + 2
+        if self.at_once(inner, type_["items"], size, name):
+            self.add(inner, "else:")
+            inner += 1
+        self.add(inner, f"for _ in range({size}):")
+        self.value(inner + 1, type_["items"], item)
+        self.add(inner + 1, f"{name}.append({item})")
         self.add(depth + 1, f"{name} = tuple({name})")
+
+    def at_once(self, depth: int, items: Any, size: str, name: str) -> bool:
+        """Write the code that reads a block of levels, if it is one whose numbers all have the same length.
+
+        Each length says where the next number begins, so it is enough that all are found where they then have to be.
+        """
+        if not isinstance(items, dict) or items["type"] != "record":
+            return False
+        constructor = (self.types or {}).get(items["name"])
+        numbers = [f for f in items["fields"] if _kind(f["type"]) == "decimal"]
+        if constructor is None or len(numbers) != len(items["fields"]) or not _is_tuple(constructor):
+            return False
+        make = f"make_{items['name']}"
+        self.space[make] = partial(tuple.__new__, constructor)
+        self.add(
+            depth,
+            "s = 1 + (b[i] >> 1)",
+            f"e = i + {size} * {len(numbers)} * s",
+            f"if e <= len(b) and b[i:e:s] == b[i:i + 1] * ({size} * {len(numbers)}):",
+            "    each = map(decimal, [b[j:j + s] for j in range(i, e, s)])",
+            f"    {name} += map({make}, zip({', '.join(['each'] * len(numbers))}))",
+            "    i = e",
+        )
+        return True
+
+
+def _kind(type_: Any) -> str:
+    return str(type_.get("logicalType", type_["type"])) if isinstance(type_, dict) else str(type_)
+
+
+def _is_tuple(constructor: object) -> TypeGuard[type[tuple[Any, ...]]]:
+    return isinstance(constructor, type) and issubclass(constructor, tuple)
 
 
 def _no_choice(branch: int) -> NoReturn:

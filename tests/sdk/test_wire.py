@@ -7,6 +7,7 @@ import decimal
 import io
 import struct
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import fastavro
@@ -14,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.core.levels import levels_bytes
 from bridge.core.schema import MARKER
 from bridge.core.wire import Decoder
 from bridge.errors import DecodeError
 from bridge.schema import schemas, structure
-from bridge.sdk.records import CLASSES, TYPES
+from bridge.sdk.records import CLASSES, TYPES, Level
 from tests.sdk.values import values
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -134,6 +136,39 @@ def test_array_blocks_that_say_their_size_are_read(value, size):
     assert whole.endswith(plain_block)
     sized = whole.removesuffix(plain_block) + b"\x01" + zigzag(size) + plain_block[1:]
     assert TYPED.decode(sized) == TYPED.decode(whole)
+
+
+_numbers = st.one_of(
+    st.integers(0, 10**19), st.sampled_from([0, 8, 0x1010, 0x10_1010_1010, 0x0808_0808_0808_0808])
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values("order-book"), st.lists(st.tuples(_numbers, _numbers), min_size=1, max_size=8))
+def test_levels_of_one_length_are_read_as_those_of_many(value, rows):
+    """Written as short as may be, as fastavro does, or all with the length of the largest: the same numbers.
+
+    Some of them look like the length of what follows.
+    """
+    levels = tuple(Level(*(Decimal(n).scaleb(-18) for n in row)) for row in rows)
+    marks = {"firstSequence": None, "previousSequence": None, "depth": None, "transactionTime": None}
+    whole = written(
+        "order-book",
+        {
+            **value,
+            **marks,
+            "bids": [],
+            "asks": [{"price": one.price, "amount": one.amount} for one in levels],
+        },
+    )
+    assert TYPED.decode(whole).asks == levels
+    nothing = written("order-book", {**value, **marks, "bids": [], "asks": []})
+    head, tail = nothing[: -len(b"\x00" * 5)], b"\x00" * 4
+    alike = head + levels_bytes([n for row in rows for n in row]) + tail
+    assert TYPED.decode(alike).asks == levels
+    for end in range(len(head), len(alike)):
+        with pytest.raises(DecodeError):
+            TYPED.decode(alike[:end])
 
 
 def fastavro_decimal(number: int) -> bytes:
