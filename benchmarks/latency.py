@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RATE = 15_000
-_WARM_SECONDS = 4.0
+_WARM_SECONDS = 14.0
 _LAST_SECONDS = 15.0
 _PAYLOAD = b'{"stream":"'
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_SETTLED_SECONDS = 15.0
+_SETTLED_SECONDS = 10.0
 _AGAIN_SECONDS = 3600.0
 """What was frozen and has gone since in a cycle, such as a connection, is found this often."""
 
 
 class Collector:
-    """Freezes a while after what stays has changed, and every hour."""
+    """Freezes a while after what stays has changed, and every hour; each time but the first by a full collection."""
 
     def __init__(self) -> None:
         self._staying: frozenset[int] = frozenset()
@@ -37,8 +37,9 @@ class Collector:
             self._staying, self._due = found, now + _SETTLED_SECONDS
         elif self._due is not None and now >= self._due:
             self._due = now + _AGAIN_SECONDS
-            gc.unfreeze()
-            gc.collect()
+            if gc.get_freeze_count():
+                gc.unfreeze()
+                gc.collect()
             gc.freeze()
 
     def end(self) -> None:

@@ -28,9 +28,9 @@ def test_what_stays_is_frozen_once_it_has_settled(collector):
     """Not before: until then it grows."""
     shard = Stays()
     collector.look([shard], 100.0)
-    collector.look([shard], 114.9)
+    collector.look([shard], 109.9)
     assert gc.get_freeze_count() == 0
-    collector.look([shard], 115.0)
+    collector.look([shard], 110.0)
     assert gc.get_freeze_count() > 0
 
 
@@ -38,13 +38,13 @@ def test_what_has_gone_is_freed_when_the_rest_is_frozen_anew(collector):
     """A shard that went to another process, cycles and all."""
     stays, goes = Stays(), Stays()
     collector.look([stays, goes], 0.0)
-    collector.look([stays, goes], 15.0)
+    collector.look([stays, goes], 10.0)
     gone = weakref.ref(goes)
     del goes
     gc.collect()
     assert gone() is not None, "it is frozen: else this shows nothing"
     collector.look([stays], 20.0)
-    collector.look([stays], 35.0)
+    collector.look([stays], 30.0)
     assert gone() is None
 
 
@@ -52,10 +52,10 @@ def test_cycles_among_what_is_frozen_are_found_within_the_hour(collector):
     """Connections come and go while their shard stays."""
     shard, connection = Stays(), Stays()
     collector.look([shard], 0.0)
-    collector.look([shard], 15.0)
+    collector.look([shard], 10.0)
     gone = weakref.ref(connection)
     del connection
-    collector.look([shard], 3614.0)
+    collector.look([shard], 3609.0)
     assert gone() is not None
-    collector.look([shard], 3615.0)
+    collector.look([shard], 3610.0)
     assert gone() is None
