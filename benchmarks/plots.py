@@ -46,12 +46,18 @@ def _cpu(axes: Any, rows: dict[str, list[dict[str, float]]]) -> None:
         [middle - min(values) for middle, values in zip(middles, each, strict=True)],
         [max(values) - middle for middle, values in zip(middles, each, strict=True)],
     ]
-    axes.barh(names, middles, xerr=errors)
+    axes.errorbar(
+        middles, names, xerr=errors, fmt="o"
+    )  # points: the length of a bar says nothing on such an axis
     axes.set_xscale("log")
+    axes.grid(axis="x", which="both", alpha=0.3)
+    for name, middle in zip(names, middles, strict=True):
+        axes.annotate(f"{middle:.3g}", (middle, name), xytext=(8, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("CPU µs a message (log)")
 
 
 def _latency(axes: Any, latencies: list[dict[str, Any]]) -> None:
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for latency in latencies:
         samples = sorted(latency["samples"])
         shares = [100 * number / len(samples) for number in range(len(samples))]
@@ -59,7 +65,7 @@ def _latency(axes: Any, latencies: list[dict[str, Any]]) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("ms from a frame's sending to the raw record's reading")
     axes.set_ylabel("% of messages")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _memory(axes: Any, points: list[dict[str, float]]) -> None:
