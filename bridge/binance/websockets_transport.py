@@ -99,7 +99,7 @@ class _Connection(ClientConnection):
             return
         batch, self._batch = self._batch, []
         self._inbox.frames(batch)
-        if len(batch) >= BEHIND and not self._waits:
+        if len(batch) >= BEHIND and not self._waits and not self.transport.is_closing():
             self._waits = True
             self.transport.pause_reading()
             self._turns.wait(self._read_on)

@@ -128,6 +128,27 @@ async def test_connections_that_are_behind_read_in_turns(open_):
     assert len(turns) == len(set(turns))
 
 
+async def test_a_server_that_says_much_and_is_gone_before_it_is_open(open_):
+    """What came with the handshake's answer is delivered, then the end is told, once."""
+    sent = [b"%04d" % number + b"x" * 200 for number in range(2 * BEHIND)]
+    frames = b"".join(b"\x81\x7e" + len(payload).to_bytes(2) + payload for payload in sent)
+
+    def serve_one(server):
+        with server.accept()[0] as connection:
+            lines = connection.recv(65536).splitlines()
+            [key] = [line.split()[1] for line in lines if line.lower().startswith(b"sec-websocket-key")]
+            answer = "HTTP/1.1 101 .\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+            connection.sendall((answer + accept_key(key.decode()) + "\r\n\r\n").encode() + frames)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve_one, args=(server,), daemon=True).start()
+        inbox = Inbox()
+        await open_(f"ws://127.0.0.1:{server.getsockname()[1]}/stream", inbox, quick(), None)
+        await until(lambda: inbox.ends)
+    assert inbox.payloads == sent
+    assert [code for code, _ in inbox.ends] == [1006]
+
+
 async def test_all_messages_of_one_wake_up_come_together(open_, exchange):
     """A thousand messages sent in one go come in far fewer calls."""
     transport, inbox, _ = await opened(open_, exchange)
