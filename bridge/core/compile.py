@@ -18,7 +18,7 @@ from bridge.core.conversions import CONVERSIONS, micros, text
 from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, decimal_bytes
 from bridge.core.event_time import record_time
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
-from bridge.core.levels import LevelsReader, levels_bytes
+from bridge.core.levels import levels_bytes
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
 from bridge.core.varint import long_bytes, number_text_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
@@ -51,6 +51,7 @@ class Bind(Protocol):
         constants: Sequence[bytes],
         prefixes: Sequence[bytes],
         lanes: Sequence[Callable[[int, bytes, bytes, tuple[Header, ...]], None]],
+        sides: Sequence[Callable[[msgspec.Raw], list[int]]],
         key: bytes,
         headers: tuple[Header, ...],
     ) -> Publish:
@@ -63,6 +64,7 @@ class Bind(Protocol):
             constants: see :attr:`CompiledChannel.constants`.
             prefixes: of each record: header and envelope up to the connection's id.
             lanes: the lane's ``append`` of each.
+            sides: what reads each field of levels; see :attr:`CompiledChannel.sides`.
             key: of the records.
             headers: of the records.
         """
@@ -112,6 +114,7 @@ class CompiledChannel:
         newest: message → the value that never goes back, for ``newest``.
         message: the type of a message; attributes are ``f_<wire key>``.
         constants: which constants of the stream ``bind`` wants, in order (see :func:`constants_of`).
+        sides: how many fields of levels there are.
         source: the generated text.
     """
 
@@ -130,6 +133,7 @@ class CompiledChannel:
     newest: Callable[[Any], int | None] | None
     message: Any
     constants: tuple[tuple[str, SchemaField], ...]
+    sides: int
     source: str = field(repr=False)
 
 
@@ -183,6 +187,7 @@ class _Compiler:
             newest=space.get("newest"),
             message=message,
             constants=tuple(self.constants),
+            sides=self.sides,
             source=source,
         )
 
@@ -193,10 +198,10 @@ class _Compiler:
         records = [(one.when, *self.record(index, one)) for index, one in enumerate(self.declaration.records)]
         numbers = range(len(records))
         return [
-            "def bind(*, stream, symbol, instrument, constants, prefixes, lanes, key, headers):",
+            "def bind(*, stream, symbol, instrument, constants, prefixes, lanes, sides, key, headers):",
             *(f"    constant{n} = constants[{n}]" for n in range(len(self.constants))),
             *(f"    prefix{n}, append{n} = prefixes[{n}], lanes[{n}]" for n in numbers),
-            *(f"    read{n} = LevelsReader().read" for n in range(self.sides)),
+            *(f"    read{n} = sides[{n}]" for n in range(self.sides)),
             "    def publish(m, stamp, received_ms):",
             *(f"        {line}" for line in self.checks()),
             *(f"        value{n} = {value}" for n, (_, _, value) in enumerate(records)),
@@ -392,7 +397,6 @@ class _Compiler:
             "text_bytes": text_bytes,
             "number_text_bytes": number_text_bytes,
             "levels_bytes": levels_bytes,
-            "LevelsReader": LevelsReader,
             "record_time": record_time,
             "UnexpectedMessage": UnexpectedMessage,
             **CONVERSIONS,

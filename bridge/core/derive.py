@@ -144,7 +144,7 @@ class StreamDeriver:
         self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
         self._book_item: Item | None = None
-        self._read_bids, self._read_asks = LevelsReader().read, LevelsReader().read
+        self._sides = [LevelsReader().read for _ in range(compiled.sides)]
         self._resumed: Tail | None = None
 
     def _new_sequencer(self, hold: int) -> Sequencer[Item]:
@@ -325,7 +325,8 @@ class StreamDeriver:
         """Bring the book up to a change that has just been queued."""
         previous, last = self._links(message)
         self._book_item = item
-        change = Change(previous, last, self._read_bids(message.f_b), self._read_asks(message.f_a))
+        read_bids, read_asks = self._sides
+        change = Change(previous, last, read_bids(message.f_b), read_asks(message.f_a))
         happened = book.change(change, item.received_at)
         if happened:
             self._happened(happened)
@@ -378,6 +379,7 @@ class StreamDeriver:
             constants=self._constants,
             prefixes=[s.header + envelope(s, instrument, channel, writer, connection_id) for s in schemas],
             lanes=[self._outlets.lane(s.structure, key, channel).append for s in schemas],
+            sides=self._sides,
             key=key,
             headers=writer.headers,
         )

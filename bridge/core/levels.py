@@ -84,16 +84,26 @@ _FORMS = [[_Form.of(price, amount) for amount in range(SCALE + 1)] for price in 
 
 
 class LevelsReader:
-    """Reads the levels of one side of one stream; their form, which hardly ever changes, it remembers."""
+    """Reads the levels of one side of one stream; remembers their form, which hardly ever changes.
 
-    __slots__ = ("_form",)
+    And what it read last: a book wants the numbers that its record was made of.
+    """
+
+    __slots__ = ("_form", "_levels", "_numbers")
 
     def __init__(self) -> None:
         self._form = _FORMS[8][8]  # that of spot
+        self._levels: msgspec.Raw | None = None
+        self._numbers: list[int] = []
 
     def read(self, levels: msgspec.Raw) -> list[int]:
-        """See :func:`read_levels`."""
-        text = bytes(levels)
+        """See :func:`read_levels`; the list is not the caller's to change."""
+        if levels is not self._levels:
+            self._numbers = self._read(bytes(levels))
+            self._levels = levels
+        return self._numbers
+
+    def _read(self, text: bytes) -> list[int]:
         form = self._form
         if form.fits(text):
             return form.read(text)

@@ -27,6 +27,7 @@ from bridge.core.declaration import Channel, OnMarket, Record, Sequence
 from bridge.core.derive import Writer, envelope
 from bridge.core.event_time import event_milliseconds, record_milliseconds
 from bridge.core.instruments import Instrument, Instruments, parse_exchange_info
+from bridge.core.levels import LevelsReader
 from bridge.core.varint import long_bytes
 from bridge.errors import ContractError, UnexpectedMessage
 from bridge.model import Header, Leg, Market, StreamState
@@ -282,7 +283,8 @@ def _derived(
 
     publish = compiled.bind(
         stream="x", symbol=compiled.symbol(message) or "", instrument=instrument, constants=constants,
-        prefixes=prefixes, lanes=[lane(index) for index in range(len(prefixes))], key=b"", headers=(),
+        prefixes=prefixes, lanes=[lane(index) for index in range(len(prefixes))],
+        sides=[LevelsReader().read for _ in range(compiled.sides)], key=b"", headers=(),
     )  # fmt: skip
     assert publish(message, stamp, RECEIVED_AT // 1000) is bool(queued)
     return queued

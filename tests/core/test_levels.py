@@ -108,7 +108,9 @@ def test_a_reader_follows_where_the_form_changes(sides: list[list[list[str]]]) -
     reader = LevelsReader()
     for rows in sides:
         text = compact(rows)
-        assert reader.read(msgspec.Raw(text)) == one_by_one(text)
+        levels = msgspec.Raw(text)
+        assert reader.read(levels) == one_by_one(text)
+        assert reader.read(levels) is reader.read(levels)
 
 
 @given(uniform(), st.data())
