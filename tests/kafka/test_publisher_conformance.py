@@ -155,12 +155,17 @@ class Numbers:
             rounds += due
             await asyncio.sleep(0.01)
 
-    async def check(self, bootstrap: str) -> None:
-        """Compare with what is stored: nothing lost, nothing twice, every key in order."""
+    async def check(self, bootstrap: str, *, again: bool = False) -> None:
+        """Compare with what is stored: nothing lost, nothing twice, every key in order.
+
+        With ``again`` the end of what was there by then may have come a second time, in order too.
+        """
         stored: dict[bytes, list[int]] = defaultdict(list)
         for record in await read_all(bootstrap, self.topic):
             if record.key in self.next:
                 stored[record.key].append(int(record.value.rstrip(b".")))
+        if again:
+            stored = defaultdict(list, {k: list(dict.fromkeys(v)) for k, v in stored.items()})
         assert {k: len(v) for k, v in stored.items()} == dict(self.next)
         assert all(numbers == list(range(len(numbers))) for numbers in stored.values())
 
@@ -478,7 +483,12 @@ async def test_a_killed_leader(own_kafka, resending_client, unique):
 
 @pytest.mark.faults
 async def test_a_full_disk(own_kafka, resending_client, unique):
-    """A leader that can write no more ends, and the next one gets everything: none lost, none twice."""
+    """A leader that can write no more ends, and the next one gets everything: none lost, none twice.
+
+    But for librdkafka, which may end its producer over the failed batch: the next producer cannot know what was stored
+    of all that had no answer (ADR 4).
+    """
+    again = resending_client == "librdkafka"
     broker = own_kafka(3)
     await create_topic(broker.bootstrap_servers, unique, 6, 3)
     options = {"request_timeout_ms": 3000}
@@ -494,11 +504,11 @@ async def test_a_full_disk(own_kafka, resending_client, unique):
                 await numbers.keep_on(0.2)
         await numbers.keep_on(1)
         assert await publisher.flush(120) == 0
-        await numbers.check(broker.bootstrap_servers)
+        await numbers.check(broker.bootstrap_servers, again=again)
         await asyncio.to_thread(broker.restart, 2)  # with room again
         await numbers.keep_on(0.5)
         assert await publisher.flush(120) == 0
-        await numbers.check(broker.bootstrap_servers)
+        await numbers.check(broker.bootstrap_servers, again=again)
 
 
 @pytest.mark.faults
