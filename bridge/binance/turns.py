@@ -32,12 +32,6 @@ class Turns:
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._next)
 
-    async def turn(self) -> None:
-        """Return in a later round, as :meth:`wait` has it."""
-        reached = asyncio.Event()
-        self.wait(reached.set)
-        await reached.wait()
-
     def _next(self) -> None:
         go_on = self._waiting.popleft()
         if self._waiting:

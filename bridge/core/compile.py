@@ -95,6 +95,17 @@ class TimeTable(dict[int, bytes]):
         return value
 
 
+class NullableTimeTable(dict[int | None, bytes]):
+    """The same for ``["null", timestamp-micros]``."""
+
+    def __missing__(self, time: int | None) -> bytes:
+        """Encode ``time`` for the first time."""
+        if len(self) > 10_000:
+            self.clear()
+        value = self[time] = b"\x00" if time is None else b"\x02" + TIMES[time]
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledChannel:
     """A channel on one market, ready to run.
@@ -408,17 +419,6 @@ class _Compiler:
                 {s: b"\x02" + b for s, b in table.items()} | {None: b"\x00"}
             )
         return space
-
-
-class NullableTimeTable(dict[int | None, bytes]):
-    """The same for ``["null", timestamp-micros]``."""
-
-    def __missing__(self, time: int | None) -> bytes:
-        """Encode ``time`` for the first time."""
-        if len(self) > 10_000:
-            self.clear()
-        value = self[time] = b"\x00" if time is None else b"\x02" + TIMES[time]
-        return value
 
 
 TIMES = TimeTable()

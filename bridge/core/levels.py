@@ -93,10 +93,10 @@ class LevelsReader:
 
     def __init__(self) -> None:
         self._form = _FORMS[8][8]  # that of spot
-        self._levels: msgspec.Raw | None = None
+        self._levels: msgspec.Raw | bytes | None = None
         self._numbers: list[int] = []
 
-    def read(self, levels: msgspec.Raw) -> list[int]:
+    def read(self, levels: msgspec.Raw | bytes) -> list[int]:
         """See :func:`read_levels`; the list is not the caller's to change."""
         if levels is not self._levels:
             self._numbers = self._read(bytes(levels))
@@ -128,11 +128,7 @@ def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
         UnexpectedMessage: it is no such array, or one of the numbers is none.
         DoesNotFit: one has more than 18 decimals.
     """
-    text = bytes(levels)
-    if text == _NOTHING:
-        return []
-    form = _form_of(text)
-    return _one_by_one(text) if form is None else form.read(text)
+    return LevelsReader().read(levels)
 
 
 def _form_of(text: bytes) -> _Form | None:

@@ -9,6 +9,7 @@ import socket
 from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from time import monotonic, time
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -165,6 +166,10 @@ class Numbers:
             if record.key in self.next:
                 stored[record.key].append(int(record.value.rstrip(b".")))
         if again:
+            for numbers in stored.values():
+                assert all(later <= number + 1 for number, later in pairwise(numbers)), (
+                    "a repeat is in order, too"
+                )
             stored = defaultdict(list, {k: list(dict.fromkeys(v)) for k, v in stored.items()})
         assert {k: len(v) for k, v in stored.items()} == dict(self.next)
         assert all(numbers == list(range(len(numbers))) for numbers in stored.values())
