@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -18,7 +19,7 @@ from bridge.catalogue import CONTROL, UNKNOWN, Catalogue, ChosenStream, TopicNam
 from bridge.core import notices
 from bridge.core.book_sync import Lost, Synced, book_of, depth_request
 from bridge.core.compile import UNDECODABLE
-from bridge.core.derive import Failure, Item, StreamDeriver, Take, Waiting, Writer
+from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer
 from bridge.core.event_time import MOST_AHEAD_MS, record_milliseconds
 from bridge.core.gap_filling import GapFilling
 from bridge.core.instruments import Instruments, parse_exchange_info
@@ -29,13 +30,13 @@ from bridge.core.sequence import Missing
 from bridge.core.series import has_silent, place_of, series_of
 from bridge.core.standing import Standings
 from bridge.core.unmade import unmade, unmade_notice
-from bridge.core.varint import long_bytes
+from bridge.core.varint import consecutive_long_bytes, long_bytes
 from bridge.core.wire import Decoder
 from bridge.errors import DecodeError, UnexpectedMessage
 from bridge.telemetry import Lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bridge.core.book_sync import Happening
     from bridge.core.notices import Notice
@@ -90,18 +91,8 @@ class Counts:
         return Counter({channel: tally.message_bytes for channel, tally in self.tallies.items()})
 
 
-class _Route(NamedTuple):
-    """A stream on one connection, with everything a message needs at hand."""
-
-    tally: Tally
-    prefix: bytes
-    key: bytes
-    append: Callable[[int, bytes, bytes], None]  # of the raw topic's lane
-    decode: Callable[[bytes], Any]
-    event_time: Callable[[Any], int | None]
-    take: Take
-    deriver: StreamDeriver
-    refreshes_markets: bool
+Route = Callable[[bytes, int, bytes, int, int], None]
+"""``route(payload, number, stamp, received_at, received_ms)`` takes a message of one stream on one connection."""
 
 
 class StateLane:
@@ -355,15 +346,14 @@ class Pipeline:
 
     def _take(self, leg: Leg, first: int, received_at: int, payloads: Sequence[bytes]) -> None:
         """Take messages that are numbered from ``first`` on their connection."""
-        received, received_ms = long_bytes(received_at), received_at // 1000
-        latest_ms = received_ms + MOST_AHEAD_MS
-        connection_id = leg.connection_id
+        received_ms = received_at // 1000
+        stamps = consecutive_long_bytes(first, len(payloads), long_bytes(received_at))
         self._latest = max(self._latest, received_at)
         streams = leg.streams
         waiting = self._waiting
         if waiting.deadline is not None:
             waiting.expire(received_at)
-        for number, payload in enumerate(payloads, first):
+        for number, (payload, stamp) in enumerate(zip(payloads, stamps, strict=True), first):
             state = None
             if payload.startswith(STREAM_PREFIX):
                 state = streams.get(payload[_NAME_AT : payload.find(b'"', _NAME_AT)])
@@ -373,24 +363,8 @@ class Pipeline:
                     continue
             state.frames += 1
             state.last_received_at = received_at
-            route: _Route = state.route or self._route(leg, state, received_at)  # type: ignore[assignment]
-            tally, prefix, key, append, decode, event_time, take, deriver, refreshes_markets = route
-            tally.add(payload)
-            stamp = long_bytes(number) + received
-            try:
-                message = decode(payload).data
-                event_ms, encoded_time = event_time_of(event_time(message))
-            except UNDECODABLE as error:
-                append(received_ms, key, raw_value(prefix, stamp, NO_TIME, payload))
-                item = Item(None, payload, received_at, None, connection_id, number, stamp)
-                self.failed(deriver, Failure("parse", str(error), item))
-                continue
-            at = received_ms if event_ms is None or event_ms > latest_ms else event_ms
-            append(at, key, raw_value(prefix, stamp, encoded_time, payload))
-            if not take(message, payload, received_at, received_ms, event_ms, number, stamp):
-                waiting.note(deriver)
-            if refreshes_markets and self.on_contract_info is not None:
-                self.on_contract_info(leg.market)
+            route: Route = state.route or self._route(leg, state, received_at)  # type: ignore[assignment]
+            route(payload, number, stamp, received_at, received_ms)
 
     def tick(self, now: int) -> None:
         """Let time pass (microseconds): release what was held too long, write the newest state."""
@@ -434,9 +408,9 @@ class Pipeline:
         leg = self.legs.pop(connection_id, None)
         for state in leg.streams.values() if leg is not None else ():
             assert leg is not None
-            if isinstance(state.route, _Route):
-                state.route.deriver.forget(connection_id)
             key = (leg.market, state.stream.name)
+            if state.route is not None:
+                self._derivers[key].forget(connection_id)
             carriers = self._carriers.get(key, {})
             if carriers.pop(connection_id, None) is None:
                 continue
@@ -446,30 +420,63 @@ class Pipeline:
             elif not clean:
                 self._tell_dark(key, alive_at, min(carriers.values()))
 
-    def _route(self, leg: Leg, state: StreamState, received_at: int) -> _Route:
+    def _route(self, leg: Leg, state: StreamState, received_at: int) -> Route:
         """Make a stream ready at its first message on a connection, and at the first with other instruments."""
         state.first_received_at = state.first_received_at or received_at
-        stream = state.stream
-        deriver = self._derivers[leg.market, stream.name]
-        key = (stream.symbol or stream.name).encode()
-        prefix = self._raw_prefix(
-            leg.market, stream.channel, stream.name, stream.symbol, leg.connection_id, "stream"
-        )
-        lane = self._publisher.lane(self._names.raw(leg.market, stream.channel), key)
-        route = _Route(
-            tally=self.counts.tallies[leg.market, stream.channel],
-            prefix=prefix,
-            key=key,
-            append=lane.append,
-            decode=deriver.decode,
-            event_time=deriver.event_time,
-            take=deriver.taker(leg.connection_id),
-            deriver=deriver,
-            refreshes_markets=deriver.compiled.declaration.refreshes_markets,
-        )
-        state.route = route
+        deriver = self._derivers[leg.market, state.stream.name]
+        route = state.route = self._straight(leg, deriver)
+        if deriver.compiled.declaration.refreshes_markets:
+            route = state.route = self._refreshing(leg.market, route)
         self.legs[leg.connection_id] = leg
-        self._carry(leg, stream.name, received_at)
+        self._carry(leg, state.stream.name, received_at)
+        return route
+
+    def _straight(self, leg: Leg, deriver: StreamDeriver) -> Route:
+        """Return what takes a message: one function with all it needs bound, for every message goes through it."""
+        stream, connection_id = deriver.stream, leg.connection_id
+        tally, waiting = self.counts.tallies[leg.market, stream.channel], self._waiting
+        prefix = self._raw_prefix(
+            leg.market, stream.channel, stream.name, stream.symbol, connection_id, "stream"
+        )
+        key = (stream.symbol or stream.name).encode()
+        append = self._publisher.lane(self._names.raw(leg.market, stream.channel), key).append
+        decode, event_time = deriver.decode, deriver.event_time
+        follows, publish = deriver.straight(connection_id)
+
+        def route(payload: bytes, number: int, stamp: bytes, received_at: int, received_ms: int) -> None:
+            tally.messages += 1
+            tally.message_bytes += len(payload)
+            try:
+                message = decode(payload).data
+                event_ms, encoded_time = event_time_of(event_time(message))
+            except UNDECODABLE as error:
+                append(received_ms, key, raw_value(prefix, stamp, NO_TIME, payload))
+                item = Item(None, payload, received_at, None, connection_id, number, stamp)
+                self.failed(deriver, Failure("parse", str(error), item))
+                return
+            at = received_ms if event_ms is None or event_ms > received_ms + MOST_AHEAD_MS else event_ms
+            append(at, key, raw_value(prefix, stamp, encoded_time, payload))
+            if follows(message, event_ms, payload):
+                try:
+                    publish(message, stamp, received_ms)
+                except (UnexpectedMessage, OverflowError) as error:
+                    item = Item(message, payload, received_at, event_ms, connection_id, number, stamp)
+                    self.failed(deriver, Failure("unify", str(error), item))
+            elif not deriver.take(
+                Item(message, payload, received_at, event_ms, connection_id, number, stamp)
+            ):
+                waiting.note(deriver)
+
+        return route
+
+    def _refreshing(self, market: Market, straight: Route) -> Route:
+        """Return the same for a stream that tells of new instruments."""
+
+        def route(payload: bytes, number: int, stamp: bytes, received_at: int, received_ms: int) -> None:
+            straight(payload, number, stamp, received_at, received_ms)
+            if self.on_contract_info is not None:
+                self.on_contract_info(market)
+
         return route
 
     def _carry(self, leg: Leg, stream: str, at: int) -> None:

@@ -18,7 +18,6 @@ from bridge.core.conversions import CONVERSIONS, micros, text
 from bridge.core.decimals import DECIMALS, NONZERO_DECIMALS, NULLABLE_DECIMALS, decimal_bytes
 from bridge.core.event_time import record_time
 from bridge.core.field_map import CALL, DEFAULT_WIRE, WireKeys, checked_call
-from bridge.core.levels import levels_bytes
 from bridge.core.schema import ENVELOPE, Schema, SchemaField
 from bridge.core.varint import long_bytes, number_text_bytes, text_bytes
 from bridge.errors import ContractError, UnexpectedMessage
@@ -51,7 +50,7 @@ class Bind(Protocol):
         constants: Sequence[bytes],
         prefixes: Sequence[bytes],
         lanes: Sequence[Callable[[int, bytes, bytes, tuple[Header, ...]], None]],
-        sides: Sequence[Callable[[msgspec.Raw], list[int]]],
+        sides: Sequence[Callable[[msgspec.Raw], bytes]],
         key: bytes,
         headers: tuple[Header, ...],
     ) -> Publish:
@@ -64,7 +63,7 @@ class Bind(Protocol):
             constants: see :attr:`CompiledChannel.constants`.
             prefixes: of each record: header and envelope up to the connection's id.
             lanes: the lane's ``append`` of each.
-            sides: what reads each field of levels; see :attr:`CompiledChannel.sides`.
+            sides: what encodes each field of levels; see :attr:`CompiledChannel.sides`.
             key: of the records.
             headers: of the records.
         """
@@ -212,7 +211,7 @@ class _Compiler:
             "def bind(*, stream, symbol, instrument, constants, prefixes, lanes, sides, key, headers):",
             *(f"    constant{n} = constants[{n}]" for n in range(len(self.constants))),
             *(f"    prefix{n}, append{n} = prefixes[{n}], lanes[{n}]" for n in numbers),
-            *(f"    read{n} = sides[{n}]" for n in range(self.sides)),
+            *(f"    side{n} = sides[{n}]" for n in range(self.sides)),
             "    def publish(m, stamp, received_ms):",
             *(f"        {line}" for line in self.checks()),
             *(f"        value{n} = {value}" for n, (_, _, value) in enumerate(records)),
@@ -286,7 +285,7 @@ class _Compiler:
         name, keys = call[1], [k.strip() for k in call[2].split(",") if k.strip()]
         if name == "levels" and target.kind == "array" and len(keys) == 1:
             self.sides += 1
-            return [f"levels_bytes(read{self.sides - 1}({self.use(keys[0], 'levels')}))"]
+            return [f"side{self.sides - 1}({self.use(keys[0], 'levels')})"]
         if name == "nonzero" and target.kind == "decimal" and target.nullable and len(keys) == 1:
             price = self.use(keys[0], "text?")
             return [f"nonzero_decimal({price})"]
@@ -407,7 +406,6 @@ class _Compiler:
             "long_bytes": long_bytes,
             "text_bytes": text_bytes,
             "number_text_bytes": number_text_bytes,
-            "levels_bytes": levels_bytes,
             "record_time": record_time,
             "UnexpectedMessage": UnexpectedMessage,
             **CONVERSIONS,

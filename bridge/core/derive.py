@@ -6,6 +6,7 @@ I/O, no clock: lanes queue, and time comes with the messages.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -22,7 +23,7 @@ from bridge.errors import UnexpectedMessage
 from bridge.model import Header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bridge.core.book import Book
     from bridge.core.book_sync import BookSync, Happening
@@ -59,14 +60,16 @@ class Item(msgspec.Struct, gc=False):
     stamp: bytes
 
 
-class Take(Protocol):
-    """Takes a message that came on one connection; its parts are those of an :class:`Item`."""
+Follows = Callable[[Any, "int | None", bytes], bool]
+"""See :meth:`bridge.core.sequence.Sequencer.follows`."""
 
-    def __call__(
-        self, message: Any, payload: bytes, received_at: int, received_ms: int, event_ms: int | None, number: int,
-        stamp: bytes, /,
-    ) -> bool:  # fmt: skip
-        """Put it in order and derive what is due; return whether it simply followed, so that nothing is held."""
+
+def _never(message: Any, event_ms: int | None, payload: bytes) -> bool:  # noqa: ARG001 - the port's
+    return False
+
+
+def _unpublished(message: Any, stamp: bytes, received_ms: int) -> bool:  # noqa: ARG001 - the port's
+    raise AssertionError("nothing follows here")
 
 
 class Failure(NamedTuple):
@@ -144,7 +147,7 @@ class StreamDeriver:
         self._sequencer: Sequencer[Item] = self._new_sequencer(hold)
         self._product = PRODUCT.get(stream.market) if stream.symbol is None else None
         self._book_item: Item | None = None
-        self._sides = [LevelsReader().read for _ in range(compiled.sides)]
+        self._sides = [LevelsReader() for _ in range(compiled.sides)]
         self._resumed: Tail | None = None
 
     def _new_sequencer(self, hold: int) -> Sequencer[Item]:
@@ -214,38 +217,15 @@ class StreamDeriver:
             self._derive_one(item, item.message)
         return True
 
-    def taker(self, connection_id: int) -> Take:
-        """Return what takes a connection's messages as :meth:`take` does, until the instruments change."""
+    def straight(self, connection_id: int) -> tuple[Follows, Publish]:
+        """Return the two steps of a message that simply follows, for a connection, until the instruments change.
+
+        Whoever takes very many messages asks the first whether one follows, and has the second publish it if so; all
+        others go to :meth:`take`. Streams of many symbols, or with a book, send every message there.
+        """
         if self._symbol is None or self.book is not None:
-            return self._take_whole(connection_id)
-        publish, follows = self._bind(connection_id, self._symbol), self._sequencer.follows
-
-        def take(
-            message: Any, payload: bytes, received_at: int, received_ms: int, event_ms: int | None, number: int,
-            stamp: bytes,
-        ) -> bool:  # fmt: skip
-            if not follows(message, event_ms, payload):
-                return self._weigh(
-                    Item(message, payload, received_at, event_ms, connection_id, number, stamp)
-                )
-            try:
-                publish(message, stamp, received_ms)
-            except (UnexpectedMessage, OverflowError) as error:
-                item = Item(message, payload, received_at, event_ms, connection_id, number, stamp)
-                self._outlets.failed(self, Failure("unify", str(error), item))
-            return True
-
-        return take
-
-    def _take_whole(self, connection_id: int) -> Take:
-        def take(
-            message: Any, payload: bytes, received_at: int, received_ms: int, event_ms: int | None, number: int,
-            stamp: bytes,
-        ) -> bool:  # fmt: skip
-            del received_ms
-            return self.take(Item(message, payload, received_at, event_ms, connection_id, number, stamp))
-
-        return take
+            return _never, _unpublished
+        return self._sequencer.follows, self._bind(connection_id, self._symbol)
 
     def _weigh(self, item: Item) -> bool:
         for due in self._sequencer.accept(item):
@@ -325,8 +305,8 @@ class StreamDeriver:
         """Bring the book up to a change that has just been queued."""
         previous, last = self._links(message)
         self._book_item = item
-        read_bids, read_asks = self._sides
-        change = Change(previous, last, read_bids(message.f_b), read_asks(message.f_a))
+        bids, asks = self._sides
+        change = Change(previous, last, bids.read(message.f_b), asks.read(message.f_a))
         happened = book.change(change, item.received_at)
         if happened:
             self._happened(happened)
@@ -379,7 +359,7 @@ class StreamDeriver:
             constants=self._constants,
             prefixes=[s.header + envelope(s, instrument, channel, writer, connection_id) for s in schemas],
             lanes=[self._outlets.lane(s.structure, key, channel).append for s in schemas],
-            sides=self._sides,
+            sides=[side.encoded for side in self._sides],
             key=key,
             headers=writer.headers,
         )

@@ -2,19 +2,26 @@
 
 A message has some fifty numbers, and most of what it costs is theirs. The exchange writes all prices of a message with
 the same decimals, and all quantities. Where that is proven, by a look at the text as a whole, the numbers are cut out
-and converted by a few calls for all of them; any other text is read number by number, with the same result.
+and converted by a few calls for all of them; any other text is read number by number, with the same result. And what is
+the same for all, scaling and writing them, is done to the array as a whole, which is one long integer.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import chain, repeat
-from typing import NamedTuple
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - a class
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from bridge.core.decimals import LIMIT, SCALE, decimal_bytes, unscaled
-from bridge.core.varint import long_bytes, size_bytes
+from bridge.core.varint import size_bytes
 from bridge.errors import UnexpectedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DIGITS = b"0123456789"
 _ALIKE = bytes.maketrans(_DIGITS, b"0" * 10)
@@ -22,7 +29,6 @@ _MARKS = b'[]".'
 _NOTHING = b"[]"
 _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _decode = msgspec.json.Decoder(list[tuple[str, str]]).decode
-_to_bytes = int.to_bytes
 
 
 class _Form(NamedTuple):
@@ -67,17 +73,16 @@ class _Form(NamedTuple):
             and alike.count(self.amount_end) == count
         )
 
-    def read(self, text: bytes) -> list[int]:
-        """Return the numbers of levels of this form."""
+    def read(self, text: bytes) -> tuple[list[int], int]:
+        """Return the numbers of levels of this form, and the factor that makes them those times 10**18."""
         if self.price_zeros:
             text = text.replace(b'","', self.price_zeros + b'","')
         elif self.amount_zeros:
             text = text.replace(b'"]', self.amount_zeros + b'"]')
-        factor = self.factor
         try:
-            return [number * factor for number in map(int, text.translate(None, _MARKS).split(b","))]
+            return list(map(int, text.translate(None, _MARKS).split(b","))), self.factor
         except ValueError:  # thousands of digits
-            return _one_by_one(text)
+            return _one_by_one(text), 1
 
 
 _FORMS = [[_Form.of(price, amount) for amount in range(SCALE + 1)] for price in range(SCALE + 1)]
@@ -89,31 +94,41 @@ class LevelsReader:
     And what it read last: a book wants the numbers that its record was made of.
     """
 
-    __slots__ = ("_form", "_levels", "_numbers")
+    __slots__ = ("_factor", "_form", "_levels", "_numbers")
 
     def __init__(self) -> None:
         self._form = _FORMS[8][8]  # that of spot
         self._levels: msgspec.Raw | bytes | None = None
         self._numbers: list[int] = []
+        self._factor = 1
+
+    def encoded(self, levels: msgspec.Raw | bytes) -> bytes:
+        """Return the Avro encoding: :func:`levels_bytes` of :func:`read_levels`, and their errors."""
+        self._look(levels)
+        return levels_bytes(self._numbers, self._factor)
 
     def read(self, levels: msgspec.Raw | bytes) -> list[int]:
-        """See :func:`read_levels`; the list is not the caller's to change."""
+        """See :func:`read_levels`."""
         if levels is not self._levels:
-            self._numbers = self._read(bytes(levels))
-            self._levels = levels
-        return self._numbers
+            self._look(levels)
+        factor = self._factor
+        return [number * factor for number in self._numbers]
 
-    def _read(self, text: bytes) -> list[int]:
-        form = self._form
+    def _look(self, levels: msgspec.Raw | bytes) -> None:
+        self._levels = None  # until it is read
+        text, form = bytes(levels), self._form
         if form.fits(text):
-            return form.read(text)
-        if text == _NOTHING:
-            return []
-        found = _form_of(text)
-        if found is None:
-            return _one_by_one(text)
-        self._form = found
-        return found.read(text)
+            self._numbers, self._factor = form.read(text)
+        elif text == _NOTHING:
+            self._numbers = []
+        else:
+            found = _form_of(text)
+            if found is None:
+                self._numbers, self._factor = _one_by_one(text), 1
+            else:
+                self._form = found
+                self._numbers, self._factor = found.read(text)
+        self._levels = levels
 
 
 def read_levels(levels: msgspec.Raw | bytes) -> list[int]:
@@ -149,24 +164,66 @@ def _one_by_one(text: bytes) -> list[int]:
     return [unscaled(number) for number in chain.from_iterable(rows)]
 
 
-def levels_bytes(numbers: list[int]) -> bytes:
-    """Return the Avro encoding of an array of ``Level`` records; ``numbers`` as of :func:`read_levels`.
+def levels_bytes(numbers: list[int], factor: int = 1) -> bytes:
+    """Return the Avro encoding of an array of ``Level`` records.
 
     All numbers of an array are written with the same length, that of the largest: leading zeros are as valid in Avro as
     they are cheap in a compressed batch.
+
+    Args:
+        numbers: price, quantity, price, quantity …
+        factor: what makes them those times 10**18.
 
     Raises:
         DoesNotFit: a number has more than 38 digits.
     """
     if not numbers:
         return b"\x00"
-    largest = max(numbers)
-    size = (largest.bit_length() + 8) >> 3
-    length = long_bytes(size)
+    largest, count = max(numbers) * factor, len(numbers)
+    size = max((largest.bit_length() + 8) >> 3, _LEAST_SIZE)
+    if largest < LIMIT and count <= _MOST_AT_ONCE:
+        try:
+            return _array_of(size, count).encoded(numbers, factor)
+        except StructError:  # a number below zero, or of more than 64 bits
+            pass
+    scaled = [number * factor for number in numbers]
+    length = size_bytes(size)
     try:
         if largest >= LIMIT:
             raise OverflowError  # noqa: TRY301 - the other way says which
-        body = length + length.join(map(_to_bytes, numbers, repeat(size)))
+        body = length + length.join(map(int.to_bytes, scaled, repeat(size)))
     except OverflowError:  # a number below zero
-        body = b"".join(map(decimal_bytes, numbers))
-    return b"".join((size_bytes(len(numbers) // 2), body, b"\x00"))
+        body = b"".join(map(decimal_bytes, scaled))
+    return b"".join((size_bytes(count // 2), body, b"\x00"))
+
+
+_LEAST_SIZE = 7  # with the length before it, the width of what Struct packs
+_MOST_AT_ONCE = 256
+
+
+class _Array(NamedTuple):
+    """An array of so many numbers of the same length, which is one number itself: one multiplication scales them all.
+
+    Attributes:
+        pack: puts the numbers where they are in the array.
+        frame: the array with all numbers 0.
+        length: its bytes.
+    """
+
+    pack: Callable[..., bytes]
+    frame: int
+    length: int
+
+    @classmethod
+    def of(cls, size: int, count: int) -> _Array:
+        """Return the array of ``count`` numbers of ``size`` bytes each."""
+        frame = b"".join((size_bytes(count // 2), (size_bytes(size) + bytes(size)) * count, b"\x00"))
+        places = f"{size - _LEAST_SIZE}xQ" * count
+        return cls(Struct(f">{places}x").pack, int.from_bytes(frame), len(frame))
+
+    def encoded(self, numbers: list[int], factor: int) -> bytes:
+        """Return the array of these numbers times ``factor``."""
+        return (int.from_bytes(self.pack(*numbers)) * factor + self.frame).to_bytes(self.length)
+
+
+_array_of = lru_cache(maxsize=1_000)(_Array.of)

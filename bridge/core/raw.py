@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bridge.core.conversions import micros
 from bridge.core.event_time import event_milliseconds
-from bridge.core.varint import long_bytes, size_bytes, text_bytes
+from bridge.core.varint import SIZES, long_bytes, text_bytes
 
 if TYPE_CHECKING:
     from bridge.core.schema import Schema
@@ -78,4 +78,9 @@ def raw_value(prefix: bytes, stamp: bytes, event_time: bytes, payload: bytes) ->
         event_time: ``eventTime``, encoded.
         payload: the bytes as received.
     """
-    return b"".join((prefix, stamp, event_time, size_bytes(len(payload)), payload))
+    size = len(payload)
+    shown = SIZES[size] if size < _SIZES else long_bytes(size)  # not by a call: every message comes here
+    return b"".join((prefix, stamp, event_time, shown, payload))
+
+
+_SIZES = len(SIZES)

@@ -6,7 +6,11 @@ from typing import Final
 
 # All 14-bit values as two bytes that both say "more follows": a long is built two bytes at a time.
 _PAIRS = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
+_HEADS = _PAIRS[::2]  # the same of what is not negative, by its 13 lowest bits
 _SHORT = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))  # fmt: skip
+
+SIZES = _SHORT[::2]
+"""The encodings of 0 to 8191."""
 
 
 def long_bytes(number: int) -> bytes:
@@ -15,10 +19,26 @@ def long_bytes(number: int) -> bytes:
     Raises:
         OverflowError: ``number`` does not fit 64 bits.
     """
-    rest = number << 1 if number >= 0 else (~number << 1) | 1
-    if rest < 0x4000:
-        return _SHORT[rest]
-    return _PAIRS[rest & 0x3FFF] + _TAILS[rest >> 14]
+    if number >= 0x2000:  # nearly all are
+        return _HEADS[number & 0x1FFF] + _tail(number >> 13)
+    if number >= 0:
+        return SIZES[number]
+    rest = (~number << 1) | 1
+    return _SHORT[rest] if rest < 0x4000 else _PAIRS[rest & 0x3FFF] + _tail(rest >> 14)
+
+
+def consecutive_long_bytes(first: int, count: int, suffix: bytes) -> list[bytes]:
+    """Return :func:`long_bytes` of ``count`` numbers from ``first`` (0 or more) on, each with ``suffix`` behind it."""
+    found: list[bytes] = []
+    while count:
+        if first < 0x2000:
+            heads, behind = SIZES[first : first + count], suffix
+        else:
+            at = first & 0x1FFF
+            heads, behind = _HEADS[at : at + count], _tail(first >> 13) + suffix
+        found += [head + behind for head in heads]
+        first, count = first + len(heads), count - len(heads)
+    return found
 
 
 class _Tails(dict[int, bytes]):
@@ -39,12 +59,12 @@ class _Tails(dict[int, bytes]):
 
 
 _REMEMBERED: Final = 20_000
-_TAILS = _Tails()
+_tail = _Tails().__getitem__  # subscripting a subclass of dict is slow
 
 
 def size_bytes(size: int) -> bytes:
     """Return the Avro encoding of the length of something: as :func:`long_bytes`, for numbers from 0 on."""
-    return _SHORT[size << 1] if size < 0x2000 else long_bytes(size)
+    return SIZES[size] if size < len(SIZES) else long_bytes(size)
 
 
 def nullable_long_bytes(number: int | None) -> bytes:

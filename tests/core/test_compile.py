@@ -284,7 +284,7 @@ def _derived(
     publish = compiled.bind(
         stream="x", symbol=compiled.symbol(message) or "", instrument=instrument, constants=constants,
         prefixes=prefixes, lanes=[lane(index) for index in range(len(prefixes))],
-        sides=[LevelsReader().read for _ in range(compiled.sides)], key=b"", headers=(),
+        sides=[LevelsReader().encoded for _ in range(compiled.sides)], key=b"", headers=(),
     )  # fmt: skip
     assert publish(message, stamp, RECEIVED_AT // 1000) is bool(queued)
     return queued

@@ -4,10 +4,10 @@ import io
 
 import pytest
 from fastavro import parse_schema, schemaless_writer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.core.varint import long_bytes, nullable_long_bytes, text_bytes
+from bridge.core.varint import consecutive_long_bytes, long_bytes, nullable_long_bytes, text_bytes
 
 LONG = parse_schema("long")
 STRING = parse_schema("string")
@@ -24,6 +24,13 @@ def test_longs_are_those_of_fastavro(number: int) -> None:
     """Every 64-bit number is encoded as the reference does."""
     assert long_bytes(number) == _written(LONG, number)
     assert nullable_long_bytes(number) == b"\x02" + long_bytes(number)
+
+
+@given(st.integers(0, 2**40) | st.integers(8100, 8300) | st.integers(16300, 16500), st.integers(0, 20_000))
+@example(0, 20_000)
+def test_numbers_that_follow_each_other(first: int, count: int) -> None:
+    """All at once are what each is, whatever borders they cross."""
+    assert consecutive_long_bytes(first, count, b"-") == [long_bytes(first + n) + b"-" for n in range(count)]
 
 
 @given(st.text())
