@@ -8,10 +8,11 @@ settled; what is made later is collected as ever.
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _SETTLED_SECONDS = 10.0
 _AGAIN_SECONDS = 3600.0
@@ -46,3 +47,17 @@ class Collector:
         """Leave the collector as it was found."""
         self._due = None
         gc.unfreeze()
+
+
+@contextmanager
+def seldom() -> Iterator[None]:
+    """Collect seldom meanwhile: for a job in which much is made that waits a while and goes, none of it in cycles."""
+    before = gc.get_threshold()
+    gc.set_threshold(_SELDOM, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+_SELDOM = 100_000

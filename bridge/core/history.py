@@ -7,6 +7,7 @@ decodes to, so the same compiled encoder makes its records.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -224,7 +225,8 @@ def _set(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     tree[leaf] = value
 
 
-def _required(message: Any, prefix: str = "") -> set[str]:
+@cache
+def _required(message: Any, prefix: str = "") -> frozenset[str]:
     """Return the wire keys a message type can't do without, nested ones with dots."""
     keys: set[str] = set()
     for field in msgspec.structs.fields(message):
@@ -234,4 +236,4 @@ def _required(message: Any, prefix: str = "") -> set[str]:
             keys |= _required(field.type, f"{prefix}{field.encode_name}.")
         else:
             keys.add(prefix + field.encode_name)
-    return keys
+    return frozenset(keys)

@@ -132,19 +132,30 @@ class InstrumentHistory:
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
+        self._found: tuple[int, int, Instruments | None] = 0, 0, None  # from when until when, and what
 
     def add(self, answer: Answer) -> None:
         """Note an answer."""
+        self._found = 0, 0, None
         insort(self.answers, answer, key=lambda known: known.received_at)
 
     def at(self, received_at: int) -> Instruments | None:
         """Return the newest table received by then, else the oldest; None without any."""
-        if not self.answers:
+        since, until, table = self._found
+        if since <= received_at < until:
+            return table
+        answers = self.answers
+        if not answers:
             return None
-        if self.answers[-1].received_at <= received_at:
-            return self.answers[-1].table
-        newest = bisect_right(self.answers, received_at, key=lambda known: known.received_at) - 1
-        return self.answers[max(0, newest)].table
+        later = bisect_right(answers, received_at, key=lambda known: known.received_at)
+        since = answers[later - 1].received_at if later else 0
+        until = answers[later].received_at if later < len(answers) else _EVER
+        table = answers[max(0, later - 1)].table
+        self._found = since, until, table
+        return table
+
+
+_EVER = 1 << 62
 
 
 def parse_exchange_info(market: Market, body: bytes) -> tuple[int, Instruments]:

@@ -11,10 +11,11 @@ import hashlib
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from bridge import schema
 from bridge.catalogue import Catalogue, TopicNames, catalogue
+from bridge.collector import seldom
 from bridge.core.instruments import Answer, InstrumentHistory, parse_exchange_info
 from bridge.core.wire import Decoder
 from bridge.errors import DecodeError, DeliveryFailed, TopicMismatch, UnexpectedMessage, UsageError
@@ -28,7 +29,7 @@ from bridge.replay.merge import Merge, Written
 from bridge.replay.rederive import API, RawRecord, Rederiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
     from aiokafka import TopicPartition
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from bridge.model import Environment, Fetched, RawKind
 
 log = logging.getLogger("bridge")
+
+_Written: TypeAlias = "Written[TopicPartition, RawRecord | None]"
 
 SAVE_EVERY_RECORDS = 50_000
 _FLUSH_SECONDS = 60.0
@@ -125,7 +128,8 @@ async def replay(
         DeliveryFailed: Kafka did not take everything.
     """
     job = _Job(settings, request, partitions, replication_factor)
-    return await job.run(restart, on_progress)
+    with seldom():
+        return await job.run(restart, on_progress)
 
 
 class _Job:
@@ -201,8 +205,7 @@ class _Job:
     ) -> None:
         start: Start = "earliest" if self.request.start_ms is None else self.request.start_ms
         end: End = "now" if self.request.end_ms is None else self.request.end_ms
-        merge: Merge[TopicPartition, tuple[int, RawRecord | None]] = Merge()
-        derived: dict[TopicPartition, int] = {}
+        merge: Merge[TopicPartition, RawRecord | None] = Merge()
         held: set[TopicPartition] = set()
         since_save = 0
         async with PartitionReader(
@@ -210,11 +213,11 @@ class _Job:
         ) as reader:
             progress.total = sum(max(0, reader.ends[p] - reader.positions[p]) for p in places)
             async for place, records in reader:
-                merge.push(place, self._ordered(records))
+                merge.push(place, self._ordered(place, records))
                 if merge.waiting(place) > _MOST_WAITING:
                     reader.hold(place)
                     held.add(place)
-                since_save += self._derive(merge, reader.unfinished, held, rederiver, done, derived, progress)
+                since_save += self._derive(merge.due(reader.unfinished, held), rederiver, done, progress)
                 for one in [one for one in held if merge.waiting(one) <= _MOST_WAITING // 2]:
                     reader.release(one)
                     held.discard(one)
@@ -223,23 +226,26 @@ class _Job:
                     await publisher.wait_below(_PAUSE_ABOVE / 2)
                 if since_save >= SAVE_EVERY_RECORDS:
                     since_save = 0
-                    await self._save(publisher, saved, _behind(merge, derived))
-            self._derive(merge, (), (), rederiver, done, derived, progress)
-            rederiver.output.muted = bool(done) and all(done.get(p, 0) >= end for p, end in derived.items())
+                    await self._save(
+                        publisher, saved, {place: merge.behind(place) for place in merge.reached}
+                    )
+            self._derive(merge.due(()), rederiver, done, progress)
+            reached = merge.reached
+            rederiver.output.muted = bool(done) and all(done.get(p, 0) >= end for p, end in reached.items())
             rederiver.drain()
             progress.records = rederiver.output.records
-            await self._save(publisher, saved, derived)
+            await self._save(publisher, saved, reached)
         on_progress(progress)
 
-    def _ordered(self, records: list[Fetched]) -> Iterator[Written[tuple[int, RawRecord | None]]]:
+    def _ordered(self, place: TopicPartition, records: list[Fetched]) -> Iterator[_Written]:
         """Yield records with what orders them: as the bridges received them."""
         for record in records:
             raw = self._raw(record.value)
             if raw is None:
-                yield Written(0, (0,), (record.offset, None))
+                yield Written(place, record.offset, 0, (0,), None)
                 continue
             order = (raw.received_at, raw.connection_id, raw.number)
-            yield Written(raw.epoch, order, (record.offset, None if self._is_late(raw) else raw))
+            yield Written(place, record.offset, raw.epoch, order, None if self._is_late(raw) else raw)
 
     def _is_late(self, raw: RawRecord) -> bool:
         """Whether a stream had a later owner already when this came: then readers drop it.
@@ -256,25 +262,23 @@ class _Job:
 
     def _derive(
         self,
-        merge: Merge[TopicPartition, tuple[int, RawRecord | None]],
-        unfinished: Collection[TopicPartition],
-        held: Collection[TopicPartition],
+        due: list[_Written],
         rederiver: Rederiver,
         done: dict[TopicPartition, int],
-        derived: dict[TopicPartition, int],
         progress: ReplayProgress,
     ) -> int:
         """Derive what is due; return how many raw records that was."""
-        before, symbols = progress.read, self._raw_symbols
-        for place, (offset, raw) in merge.due(unfinished, held):
-            progress.read += 1
-            derived[place] = max(derived.get(place, 0), offset + 1)
-            rederiver.output.muted = muted = offset < done.get(place, 0)
-            progress.resumed += muted
+        symbols = self._raw_symbols
+        for written in due:
+            if done:
+                rederiver.output.muted = muted = written.offset < done.get(written.place, 0)
+                progress.resumed += muted
+            raw = written.item
             if raw is not None and (symbols is None or raw.symbol is None or raw.symbol in symbols):
                 rederiver.take(raw)
+        progress.read += len(due)
         progress.records = rederiver.output.records
-        return progress.read - before
+        return len(due)
 
     def _raw(self, value: bytes | None) -> RawRecord | None:
         """Decode a raw record; what is none (another producer's) is left out and told."""
@@ -397,13 +401,3 @@ def _raw_record(
 ) -> RawRecord:
     """Return what is needed of the fields of ``avro/raw.avsc``, which come in their order."""
     return RawRecord(market, channel, stream, symbol, connection_id, number, received_at, epoch, payload)
-
-
-def _behind(
-    merge: Merge[TopicPartition, tuple[int, RawRecord | None]], derived: dict[TopicPartition, int]
-) -> dict[TopicPartition, int]:
-    """Return for each partition the offset before which everything is derived: writers take turns behind it."""
-    return {
-        place: min((offset for offset, _ in merge.oldest(place)), default=end)
-        for place, end in derived.items()
-    }

@@ -80,8 +80,10 @@ class Rederiver:
 
     def take(self, raw: RawRecord) -> None:
         """Derive what a raw record makes due. Records come in the order in which the bridges received them."""
+        received_at = raw.received_at
         for tenure in self._tenures.values():
-            tenure.expire(raw.received_at)
+            if tenure.waiting.deadline is not None:
+                tenure.waiting.expire(received_at)
         if raw.channel == API:
             self._answer(raw)
             return

@@ -6,7 +6,7 @@ What passes from one owner to the next is a :class:`~bridge.core.resumption.Resu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -19,12 +19,15 @@ from bridge.core.gap_filling import GapFilling
 from bridge.core.standing import Standings
 from bridge.core.unmade import unmade_notice
 from bridge.core.varint import long_bytes
+from bridge.errors import UnexpectedMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bridge.catalogue import Catalogue, ChosenStream
     from bridge.core.book_sync import Happening
+    from bridge.core.compile import Publish
+    from bridge.core.derive import Follows
     from bridge.core.instruments import Instruments
     from bridge.core.resumption import Resumption
     from bridge.core.schema import Schema
@@ -71,12 +74,30 @@ class Deriving(NamedTuple):
     output: Output
 
 
+class _Way(NamedTuple):
+    """What the messages of a stream on a connection go through."""
+
+    decode: Callable[[bytes], Any]
+    event_time: Callable[[Any], int | None]
+    follows: Follows
+    publish: Publish
+    deriver: StreamDeriver
+
+
+_MOST_CONNECTIONS = 4
+"""Of how many connections that carry one stream at a time the ways are kept."""
+
+
 class Tenure:
     """Derives what one owner received, in order.
 
     Args:
         epoch: its ``writerEpoch``.
         deriving: what tenures have in common.
+
+    Attributes:
+        epoch: that.
+        waiting: the streams that hold messages back; what is due of them is derived before any later record.
     """
 
     def __init__(self, epoch: int, deriving: Deriving) -> None:
@@ -84,7 +105,8 @@ class Tenure:
         self._deriving, self._output = deriving, deriving.output
         self._writer = Writer("replay", epoch, deriving.headers)
         self._derivers: dict[StreamKey, StreamDeriver] = {}
-        self._waiting = Waiting()
+        self._ways: dict[StreamKey, dict[int, _Way]] = {}  # by connection
+        self.waiting = Waiting()
         self._gaps = GapFilling(self)
         self._standings = Standings(epoch)
         self._received_at, self._received = 0, b"\x00"
@@ -105,6 +127,7 @@ class Tenure:
             self._writer, table, deriving.hold, book_of(stream, deriving.snapshot_interval),
             deriving.catalogue.history(chosen),
         )  # fmt: skip
+        self._ways[stream.market, stream.name] = {}
         self._standings.add(deriver)
         return deriver
 
@@ -122,26 +145,50 @@ class Tenure:
     def leave(self, key: StreamKey) -> Resumption:
         """Let go of a stream for a later owner: what was held is derived first, as at a stop."""
         self.drain()
+        del self._ways[key]
         return self._standings.resumption(self._derivers.pop(key).stream)
 
     # Records, in the order in which the owner received them
 
     def message(self, key: StreamKey, raw: RawRecord, table: Instruments) -> None:
         """Derive what a message of a stream makes due."""
-        deriver = self._current(key, table)
-        if raw.received_at != self._received_at:  # it is that of all messages of a wake-up
-            self._received_at, self._received = raw.received_at, long_bytes(raw.received_at)
+        connection_id, received_at, payload = raw.connection_id, raw.received_at, raw.payload
+        way = self._ways[key].get(connection_id)
+        if way is None or way.deriver.instruments is not table:
+            way = self._way(key, connection_id, table)
+        decode, event_time, follows, publish, deriver = way
+        if received_at != self._received_at:  # it is that of all messages of a wake-up
+            self._received_at, self._received = received_at, long_bytes(received_at)
         stamp = long_bytes(raw.number) + self._received
-        item = Item(None, raw.payload, raw.received_at, None, raw.connection_id, raw.number, stamp)
         try:
-            item.message = deriver.decode(raw.payload).data
-            item.event_ms = event_milliseconds(deriver.event_time(item.message))
+            message = decode(payload).data
+            event_ms = event_milliseconds(event_time(message))
         except UNDECODABLE as error:
+            item = Item(None, payload, received_at, None, connection_id, raw.number, stamp)
             self.failed(deriver, Failure("parse", str(error), item))
             return
-        deriver.take(item)
-        if deriver.deadline is not None or self._waiting.deadline is not None:
-            self._waiting.note(deriver)
+        if follows(message, event_ms, payload):
+            try:
+                publish(message, stamp, received_at // 1000)
+            except (UnexpectedMessage, OverflowError) as error:
+                item = Item(message, payload, received_at, event_ms, connection_id, raw.number, stamp)
+                self.failed(deriver, Failure("unify", str(error), item))
+        elif not deriver.take(
+            Item(message, payload, received_at, event_ms, connection_id, raw.number, stamp)
+        ):
+            self.waiting.note(deriver)
+
+    def _way(self, key: StreamKey, connection_id: int, table: Instruments) -> _Way:
+        """Return how messages of a stream go that came on a connection, and let go of a connection long gone."""
+        deriver, ways = self._current(key, table), self._ways[key]
+        if len(ways) >= _MOST_CONNECTIONS and connection_id not in ways:
+            gone = next(iter(ways))
+            del ways[gone]
+            deriver.forget(gone)
+        way = ways[connection_id] = _Way(
+            deriver.decode, deriver.event_time, *deriver.straight(connection_id), deriver
+        )
+        return way
 
     def has_gaps(self, key: StreamKey) -> bool:
         """Whether a stream has gaps that an answer of its history may fill."""
@@ -157,14 +204,9 @@ class Tenure:
         """Give a stream's book an answer to a request for ``limit`` levels."""
         self._current(key, table).depth_answer(raw.payload, limit, raw.received_at)
 
-    def expire(self, now: int) -> None:
-        """Derive what has been held for too long at ``now`` (microseconds)."""
-        if self._waiting.deadline is not None:
-            self._waiting.expire(now)
-
     def drain(self) -> None:
         """Derive what is still held."""
-        self._waiting.expire(1 << 62)
+        self.waiting.expire(1 << 62)
 
     def _current(self, key: StreamKey, table: Instruments) -> StreamDeriver:
         """Return a stream's deriver, knowing the instruments that the owner knew."""

@@ -7,12 +7,16 @@ from bridge.replay.merge import WINDOW, Merge, Written
 START = 1_795_305_600_000_000
 
 
-def _written(writer: int, *times: int) -> list[Written[str]]:
-    return [Written(writer, (START + time,), f"{writer}@{time}") for time in times]
+def _written(writer: int, *times: int, place: str = "p", offset: int = 0) -> list[Written[str, str]]:
+    """Return what a writer wrote at these times, at the offsets from ``offset`` on."""
+    return [
+        Written(place, at, writer, (START + time,), f"{writer}@{time}")
+        for at, time in enumerate(times, offset)
+    ]
 
 
 def _due(merge: Merge[str, str], unfinished: list[str], held: tuple[str, ...] = ()) -> list[str]:
-    return [item for _, item in merge.due(unfinished, held)]
+    return [written.item for written in merge.due(unfinished, held)]
 
 
 def test_batches_of_two_writers_in_any_order_are_put_in_order() -> None:
@@ -53,12 +57,14 @@ def test_a_partition_that_is_held_is_waited_for_as_far_as_it_is() -> None:
     assert (merge.waiting("p"), merge.waiting("q")) == (0, 1)
 
 
-def test_what_waits_longest_of_each_writer_is_known() -> None:
-    """A run that goes on later begins before whatever is not derived yet, whoever wrote it."""
+def test_where_a_later_run_begins_is_known() -> None:
+    """Before whatever is not derived yet, whoever wrote it; behind all that is, where nothing waits."""
     merge: Merge[str, str] = Merge()
-    merge.push("p", [*_written(1, 30), *_written(2, 10, 40)])
-    merge.push("q", _written(3, WINDOW + 10))
+    merge.push("p", [*_written(1, 30, offset=7), *_written(2, 10, 40, offset=8)])
+    merge.push("q", _written(3, WINDOW + 10, place="q"))
+    assert merge.behind("p") == 7
     assert _due(merge, ["q"]) == ["2@10"]
-    assert sorted(merge.oldest("p")) == ["1@30", "2@40"]
+    assert (merge.behind("p"), merge.reached) == (7, {"p": 9})
     assert _due(merge, []) == ["1@30", "2@40", f"3@{WINDOW + 10}"]
-    assert list(merge.oldest("p")) == list(merge.oldest("r")) == []
+    assert (merge.behind("p"), merge.behind("q"), merge.behind("r")) == (10, 1, 0)
+    assert merge.reached == {"p": 10, "q": 1}
