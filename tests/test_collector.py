@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from bridge.collector import Collector
+from bridge.collector import Collector, seldom
 
 
 class Stays:
@@ -59,3 +59,16 @@ def test_cycles_among_what_is_frozen_are_found_within_the_hour(collector):
     assert gone() is not None
     collector.look([shard], 3610.0)
     assert gone() is None
+
+
+def test_a_job_collects_seldom_and_leaves_the_rule_as_it_was():
+    """Also when it fails."""
+    before = gc.get_threshold()
+
+    def fail():
+        assert gc.get_threshold()[0] > before[0]
+        raise KeyError
+
+    with pytest.raises(KeyError), seldom():
+        fail()
+    assert gc.get_threshold() == before

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.levels import levels_bytes
 from bridge.core.schema import MARKER
 from bridge.core.wire import Decoder
 from bridge.errors import DecodeError
@@ -139,36 +138,77 @@ def test_array_blocks_that_say_their_size_are_read(value, size):
 
 
 _numbers = st.one_of(
-    st.integers(0, 10**19), st.sampled_from([0, 8, 0x1010, 0x10_1010_1010, 0x0808_0808_0808_0808])
+    st.integers(0, 10**19),
+    st.integers(0, 10**18).map(lambda number: number * 10**10),  # of eight decimals, as the exchange has them
+    st.sampled_from(
+        [
+            *(0, 8, 0x1010, 0x10_1010_1010, 0x0808_0808_0808_0808, 10**10, -(10**10), -1, 2**63 * 10**10),
+            *((2**64 - 1) * 10**10, 2**64 * 10**10, (2**64 + 1) * 10**10, 10**38 - 1, 10**38 - 10**10),
+        ]
+    ),
 )
+_rows = st.lists(st.tuples(_numbers, _numbers), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
-@given(values("order-book"), st.lists(st.tuples(_numbers, _numbers), min_size=1, max_size=8))
-def test_levels_of_one_length_are_read_as_those_of_many(value, rows):
+@settings(max_examples=300, deadline=None)
+@given(values("order-book"), _rows, _rows, st.sampled_from([1, 1, 1, 20]))
+def test_levels_of_one_length_are_read_as_those_of_many(value, bids, asks, times):
     """Written as short as may be, as fastavro does, or all with the length of the largest: the same numbers.
 
-    Some of them look like the length of what follows.
+    Some of them look like the length of what follows, some have more decimals or digits than the quick way takes.
     """
-    levels = tuple(Level(*(Decimal(n).scaleb(-18) for n in row)) for row in rows)
+    sides = [rows * times for rows in (bids, asks)]
+    exact = decimal.Context(prec=38)
+    levels = [tuple(Level(*(Decimal(n).scaleb(-18, exact) for n in row)) for row in rows) for rows in sides]
     marks = {"firstSequence": None, "previousSequence": None, "depth": None, "transactionTime": None}
-    whole = written(
-        "order-book",
-        {
-            **value,
-            **marks,
-            "bids": [],
-            "asks": [{"price": one.price, "amount": one.amount} for one in levels],
-        },
-    )
-    assert TYPED.decode(whole).asks == levels
+    shown = [[{"price": one.price, "amount": one.amount} for one in side] for side in levels]
+    whole = TYPED.decode(written("order-book", {**value, **marks, "bids": shown[0], "asks": shown[1]}))
+    assert [whole.bids, whole.asks] == levels
     nothing = written("order-book", {**value, **marks, "bids": [], "asks": []})
-    head, tail = nothing[: -len(b"\x00" * 5)], b"\x00" * 4
-    alike = head + levels_bytes([n for row in rows for n in row]) + tail
-    assert TYPED.decode(alike).asks == levels
-    for end in range(len(head), len(alike)):
+    head, tail = nothing[: -len(b"\x00" * 6)], b"\x00" * 4
+    alike = head + b"".join(of_one_length([n for row in rows for n in row]) for rows in sides) + tail
+    read = TYPED.decode(alike)
+    assert [read.bids, read.asks] == levels
+    assert str(read) == str(whole)  # not one zero more behind the point
+    for end in range(len(head), len(alike), times):
         with pytest.raises(DecodeError):
             TYPED.decode(alike[:end])
+
+
+NO_LEVELS = {
+    "symbol": "BTC/USDT", "market": "spot", "exchangeSymbol": "BTCUSDT", "channel": "depth", "origin": "live",
+    "writerEpoch": 1, "connectionId": 1, "connectionSequence": 1, "receivedAt": 1, "sequence": None,
+    "timestamp": None, "type": "delta", "bids": [], "asks": [], "firstSequence": None, "previousSequence": None,
+    "depth": None, "transactionTime": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [2**64 * 10**10, 10**10],  # too long for the quick way, which would see its lowest bits
+        [
+            1,
+            10**16 + -(256**8) % 10**10,
+        ],  # of 7 bytes each; side by side a multiple of 10**10, though neither is
+        [10**16 + 1, 10**16 + -(256**8) % 10**10],
+        [-(10**10), 10**10],
+    ],
+)
+def test_levels_that_look_as_if_they_could_be_read_at_once(numbers):
+    """Each number is exact all the same."""
+    head = written("order-book", NO_LEVELS)[: -len(b"\x00" * 6)]
+    read = TYPED.decode(head + of_one_length(numbers) + b"\x00" + b"\x00" * 4)
+    assert read.bids == (tuple(Decimal(n).scaleb(-18, decimal.Context(prec=38)) for n in numbers),)
+
+
+def of_one_length(numbers: list[int]) -> bytes:
+    """Return an array of levels in which all numbers have the length of the longest."""
+    if not numbers:
+        return b"\x00"
+    size = max((max(n, ~n).bit_length() + 8) // 8 for n in numbers)
+    each = (bytes((2 * size,)) + n.to_bytes(size, "big", signed=True) for n in numbers)
+    return zigzag(len(numbers) // 2) + b"".join(each) + b"\x00"
 
 
 def fastavro_decimal(number: int) -> bytes:
