@@ -65,7 +65,7 @@ TABLE: dict[str, frozenset[str]] = {
         # What consumers import: nothing of the running bridge.
         "sdk": "contracts core kafka schema",
         # Derives again: the middle and Kafka, never the exchange.
-        "replay": "catalogue core kafka schema",
+        "replay": "catalogue collector core kafka schema",
         # Reads what is covered from the topics.
         "coverage": "catalogue core kafka schema",
     }.items()
