@@ -8,11 +8,12 @@ the same for all, scaling and writing them, is done to the array as a whole, whi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, repeat
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - a class
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,7 +32,8 @@ _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _decode = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
 
-class _Form(NamedTuple):
+@dataclass(frozen=True, slots=True)  # its fields are quicker to read than a tuple's
+class _Form:
     """How levels look whose prices have the same decimals, and whose quantities have.
 
     Attributes:
@@ -201,7 +203,8 @@ _LEAST_SIZE = 7  # with the length before it, the width of what Struct packs
 _MOST_AT_ONCE = 256
 
 
-class _Array(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Array:
     """An array of so many numbers of the same length, which is one number itself: one multiplication scales them all.
 
     Attributes:
