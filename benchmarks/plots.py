@@ -32,7 +32,8 @@ def main() -> None:
 def _save(file: Path, draw: Any, data: Any) -> None:
     figure, axes = plt.subplots(figsize=(9, 4.5))
     draw(axes, data)
-    figure.tight_layout()
+    if len(figure.axes) == 1:
+        figure.tight_layout()
     figure.savefig(file, dpi=110)
     plt.close(figure)
     print(file.name)
@@ -76,16 +77,28 @@ def _memory(axes: Any, points: list[dict[str, float]]) -> None:
 
 
 def _growth(axes: Any, points: list[dict[str, Any]]) -> None:
+    """Draw CPU on the left and, beside it, latency where it was measured or else memory."""
+    figure = axes.figure
+    axes.set_position([0.09, 0.15, 0.38, 0.78])
+    beside = figure.add_axes([0.6, 0.15, 0.38, 0.78])
     values = [p["value"] for p in points]
     axes.plot(values, [p["cpu_us"] for p in points], "o-", label="CPU µs a message")
-    axes.plot(values, [p["memory_mib"] / 10 for p in points], "s-", label="memory, 10 MiB")
+    axes.plot(values, [100 * p["core_share"] for p in points], "s-", label="% of the core")
+    axes.set_yscale("log")
     if all(p["p50"] is not None for p in points):
-        axes.plot(values, [p["p50"] for p in points], "^-", label="p50, ms")
-        axes.plot(values, [p["p99"] for p in points], "v-", label="p99, ms")
-        axes.set_yscale("log")
-    axes.set_xscale("log")
-    axes.set_xlabel(points[0]["of"])
-    axes.legend()
+        beside.plot(values, [p["p50"] for p in points], "^-", label="p50, ms")
+        beside.plot(values, [p["p99"] for p in points], "v-", label="p99, ms")
+        beside.set_yscale("log")
+    else:
+        beside.plot(values, [p["memory_mib"] for p in points], "D-", label="resident MiB")
+        beside.set_ylim(bottom=0)
+    for one in (axes, beside):
+        one.set_xscale("log")
+        one.set_xticks(values, [f"{value:,}" for value in values], rotation=30, fontsize=8)
+        one.minorticks_off()
+        one.set_xlabel({"rate": "messages/s offered"}.get(points[0]["of"], points[0]["of"]))
+        one.grid(alpha=0.3)
+        one.legend(fontsize=8)
 
 
 if __name__ == "__main__":
