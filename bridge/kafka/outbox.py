@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
+from bridge.kafka import zstd
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -29,12 +31,17 @@ MAX_RECORD_BYTES = 32 * 1024 * 1024
 """No larger record is ever sent: a broker drops a connection whose request is over its limit, 100 MiB."""
 
 _CODECS: dict[Compression, int] = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+_ZSTD = _CODECS["zstd"]
 _BATCH_HEADER_BYTES = 61
 
 # Offsets within a record batch, version 2: kafka.apache.org/documentation/#recordbatch
+_LENGTH = Struct(">i")
+_LENGTH_AT = 8
+_LENGTH_COVERS_FROM = 12
 _CRC = Struct(">I")
 _CRC_AT = 17
 _CRC_COVERS_FROM = 21
+_CODEC_AT = 22
 _MAX_TIMESTAMP = Struct(">q")
 _MAX_TIMESTAMP_AT = 35
 _PRODUCER = Struct(">qhi")
@@ -231,12 +238,16 @@ class SealedBatch:
     def stamp(self, identity: Identity, sequence: int) -> None:
         """Write who sends it, and the sequence of its first record."""
         _PRODUCER.pack_into(self.data, _PRODUCER_AT, identity.producer_id, identity.epoch, sequence)
-        _CRC.pack_into(self.data, _CRC_AT, calc_crc32c(memoryview(self.data)[_CRC_COVERS_FROM:]))
+        _write_crc(self.data)
 
     def unpack(self) -> list[Record]:
         """Return its records, in order."""
         batch: Any = DefaultRecordBatch(bytes(self.data))
         return [Record(r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch]
+
+
+def _write_crc(data: bytearray) -> None:
+    _CRC.pack_into(data, _CRC_AT, calc_crc32c(memoryview(data)[_CRC_COVERS_FROM:]))
 
 
 class BatchFormat(NamedTuple):
@@ -246,10 +257,10 @@ class BatchFormat(NamedTuple):
     compression: Compression
 
     def builder(self) -> Any:
-        """Return an empty builder of a record batch."""
+        """Return an empty builder of a record batch; :meth:`built` says what it has built."""
         return DefaultRecordBatchBuilder(
             magic=2,
-            compression_type=_CODECS[self.compression],
+            compression_type=0 if self.compression == "zstd" else _CODECS[self.compression],
             is_transactional=0,
             producer_id=-1,
             producer_epoch=-1,
@@ -257,13 +268,25 @@ class BatchFormat(NamedTuple):
             batch_size=self.batch_bytes,
         )
 
+    def built(self, builder: Any) -> bytearray:
+        """Return the batch of a builder. zstd is ours: see :mod:`bridge.kafka.zstd`."""
+        data: bytearray = builder.build()
+        if self.compression == "zstd":
+            packed = zstd.compress(memoryview(data)[_BATCH_HEADER_BYTES:])
+            if len(packed) < len(data) - _BATCH_HEADER_BYTES:
+                data[_BATCH_HEADER_BYTES:] = packed
+                data[_CODEC_AT] |= _ZSTD
+                _LENGTH.pack_into(data, _LENGTH_AT, len(data) - _LENGTH_COVERS_FROM)
+                _write_crc(data)
+        return data
+
     def seal(self, records: Sequence[Record], queued_at: float) -> SealedBatch:
         """Return one batch of ``records``, whatever their size."""
         builder = self._replace(batch_bytes=2**31 - 1).builder()
         for offset, record in enumerate(records):
             builder.append(offset, record.timestamp_ms, record.key, record.value, list(record.headers))
         record_bytes = builder.size() - _BATCH_HEADER_BYTES
-        return SealedBatch(builder.build(), len(records), record_bytes, queued_at)
+        return SealedBatch(self.built(builder), len(records), record_bytes, queued_at)
 
 
 class Outbox:
@@ -382,7 +405,7 @@ class Outbox:
         count, self._count = self._count, 0
         self._add = self._open
         record_bytes = builder.size() - _BATCH_HEADER_BYTES
-        data = builder.build()
+        data = self._format.built(builder)
         self._buffer.bytes += len(data) - record_bytes
         self._buffer.check()
         self.sealed.append(SealedBatch(data, count, record_bytes, self._opened_at))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 
+from bridge.kafka.zstd import decompress_by_zstandard
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 def unpack_with(consumer: AIOKafkaConsumer, unpack: Unpack) -> None:
     """Let a consumer that was started, and has no partitions yet, give what ``unpack`` makes of each record."""
+    decompress_by_zstandard()
     consumer._fetcher._records = _Results(unpack)  # noqa: SLF001 - see above
 
 
