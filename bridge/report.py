@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bridge import __version__
 from bridge.core.decimals import remembered
@@ -14,6 +14,8 @@ from bridge.core.weight import family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import prometheus_client
 
     from bridge.app import Bridge
     from bridge.model import Market, Stream, StreamState
@@ -24,6 +26,14 @@ _RATE_OVER_SECONDS = 10.0
 _LOOP_STUCK_SECONDS = 30.0
 
 
+class _Published(NamedTuple):
+    """The metrics that a batch of a topic counts in: at hand, for to look them up takes longer than to count."""
+
+    records: prometheus_client.Counter
+    bytes: prometheus_client.Counter
+    lag: prometheus_client.Histogram
+
+
 class Reporter:
     """Keeps the counts that the wiring's parts hand in, and shows them."""
 
@@ -32,6 +42,7 @@ class Reporter:
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._ticked = time.monotonic()
+        self._published: dict[str, _Published] = {}
         self._records: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
@@ -47,17 +58,27 @@ class Reporter:
 
     def delivered(self, topic: str, records: int, size: int, queued_at: float, newest_event_ms: int) -> None:
         """Take note of an acknowledged batch (:data:`bridge.kafka.publisher.OnDelivered`)."""
-        metrics = self._bridge.telemetry.metrics
+        published = self._published.get(topic) or self._publish(topic)
         self._records[topic] += records
         self._bytes[topic] += size
-        metrics.records_published_total.labels(topic).inc(records)
-        metrics.record_bytes_total.labels(topic).inc(size)
-        metrics.publish_latency_seconds.observe(time.monotonic() - queued_at)
+        published.records.inc(records)
+        published.bytes.inc(size)
+        self._bridge.telemetry.metrics.publish_latency_seconds.observe(time.monotonic() - queued_at)
         lag = time.time() - newest_event_ms / 1000
         if 0 <= lag < 3600:
-            market = topic.split(".")[3] if ".raw." in topic else "unified"
-            metrics.event_lag_seconds.labels(market).observe(lag)
+            published.lag.observe(lag)
             self._latencies.append(lag * 1000)
+
+    def _publish(self, topic: str) -> _Published:
+        """Return the metrics of a topic's first batch."""
+        metrics = self._bridge.telemetry.metrics
+        market = topic.split(".")[3] if ".raw." in topic else "unified"
+        published = self._published[topic] = _Published(
+            metrics.records_published_total.labels(topic),
+            metrics.record_bytes_total.labels(topic),
+            metrics.event_lag_seconds.labels(market),
+        )
+        return published
 
     def tick(self) -> None:
         """Bring the metrics that are kept as plain counts up to date."""
