@@ -238,16 +238,12 @@ class SealedBatch:
     def stamp(self, identity: Identity, sequence: int) -> None:
         """Write who sends it, and the sequence of its first record."""
         _PRODUCER.pack_into(self.data, _PRODUCER_AT, identity.producer_id, identity.epoch, sequence)
-        _write_crc(self.data)
+        _CRC.pack_into(self.data, _CRC_AT, calc_crc32c(memoryview(self.data)[_CRC_COVERS_FROM:]))
 
     def unpack(self) -> list[Record]:
         """Return its records, in order."""
         batch: Any = DefaultRecordBatch(bytes(self.data))
         return [Record(r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch]
-
-
-def _write_crc(data: bytearray) -> None:
-    _CRC.pack_into(data, _CRC_AT, calc_crc32c(memoryview(data)[_CRC_COVERS_FROM:]))
 
 
 class BatchFormat(NamedTuple):
@@ -269,7 +265,10 @@ class BatchFormat(NamedTuple):
         )
 
     def built(self, builder: Any) -> bytearray:
-        """Return the batch of a builder. zstd is ours: see :mod:`bridge.kafka.zstd`."""
+        """Return the batch of a builder, whose checksum is right once it is stamped.
+
+        zstd is ours: see :mod:`bridge.kafka.zstd`.
+        """
         data: bytearray = builder.build()
         if self.compression == "zstd":
             packed = zstd.compress(memoryview(data)[_BATCH_HEADER_BYTES:])
@@ -277,7 +276,6 @@ class BatchFormat(NamedTuple):
                 data[_BATCH_HEADER_BYTES:] = packed
                 data[_CODEC_AT] |= _ZSTD
                 _LENGTH.pack_into(data, _LENGTH_AT, len(data) - _LENGTH_COVERS_FROM)
-                _write_crc(data)
         return data
 
     def seal(self, records: Sequence[Record], queued_at: float) -> SealedBatch:

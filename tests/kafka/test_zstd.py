@@ -30,7 +30,9 @@ def test_what_is_compressed_is_read_by_others(data: bytes) -> None:
     assert bytes(cramjam.zstd.decompress(compress(data))) == data
 
 
-@given(st.lists(contents, min_size=1, max_size=3), st.sampled_from([compress, as_java, cramjam.zstd.compress]))
+@given(
+    st.lists(contents, min_size=1, max_size=3), st.sampled_from([compress, as_java, cramjam.zstd.compress])
+)
 def test_what_others_compressed_is_read(pieces: list[bytes], by: object) -> None:
     """In one frame or several, that say their size or do not."""
     assert callable(by)
