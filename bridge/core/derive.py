@@ -60,7 +60,7 @@ class Item(msgspec.Struct, gc=False):
     stamp: bytes
 
 
-Follows = Callable[[Any, "int | None", bytes], bool]
+Follows = Callable[[Any, int | None, bytes], bool]
 """See :meth:`bridge.core.sequence.Sequencer.follows`."""
 
 

@@ -474,16 +474,14 @@ class _Source:
         numbers = [f for f in items["fields"] if _kind(f["type"]) == "decimal"]
         if constructor is None or len(numbers) != len(items["fields"]) or not _is_tuple(constructor):
             return False
-        name_ = items["name"]
-        self.space[name_] = constructor
-        self.space["repeat"] = repeat
+        self.space |= {items["name"]: constructor, "repeat": repeat}
         self.add(
             depth,
             "s = 1 + (b[i] >> 1)",
             f"e = i + {size} * {len(numbers)} * s",
             f"if e <= len(b) and b[i:e:s] == b[i:i + 1] * ({size} * {len(numbers)}):",
             "    each = iter(alike(b, i, e, s))",
-            f"    {name} += map(tuple_of, repeat({name_}), zip({', '.join(['each'] * len(numbers))}))",
+            f"    {name} += map(tuple_of, repeat({items['name']}), zip({', '.join(['each'] * len(numbers))}))",
             "    i = e",
         )
         return True

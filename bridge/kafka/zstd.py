@@ -9,7 +9,12 @@ from __future__ import annotations
 import threading
 
 import zstandard
-from aiokafka.record._crecords import default_records
+from aiokafka.record import default_records
+
+try:
+    from aiokafka.record._crecords import default_records as compiled_records
+except ImportError:  # an aiokafka that was built without its extensions
+    compiled_records = default_records
 
 _LEVEL = 3
 """Kafka's own default (KIP-390), which aiokafka takes too."""
@@ -58,4 +63,4 @@ def decompress_by_zstandard() -> None:
 
     The codec has no public place to be changed at: this leans on the one version that pyproject.toml names.
     """
-    default_records.zstd_decode = decompress
+    default_records.zstd_decode = compiled_records.zstd_decode = decompress

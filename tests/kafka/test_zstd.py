@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import cramjam
 import pytest
 import zstandard
-from aiokafka.record._crecords import default_records
+from aiokafka.record import default_records
 from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.kafka.outbox import BatchFormat, Record
-from bridge.kafka.zstd import compress, decompress, decompress_by_zstandard
+from bridge.kafka.zstd import compiled_records, compress, decompress, decompress_by_zstandard
 
 contents = st.binary(max_size=300) | st.binary(min_size=1, max_size=9).map(lambda piece: piece * 5000)
 
@@ -65,7 +65,8 @@ def test_threads_do_not_share_what_compresses() -> None:
 
 def test_aiokafka_reads_batches_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The place where its one version looks its codec up is the one that is changed."""
-    monkeypatch.setattr(default_records, "zstd_decode", None)
+    for records in (compiled_records, default_records):
+        monkeypatch.setattr(records, "zstd_decode", None)
     batch = BatchFormat(10_000, "zstd").seal([Record(1, b"key", b"value " * 50, ())], 0.0)
     assert len(batch.data) < 300
     assert DefaultRecordBatch(bytes(batch.data)).compression_type == 4
