@@ -55,6 +55,7 @@ PER_MS = 20.0
 """Messages a millisecond: what makes a replay's window of seconds as full as a busy bridge does."""
 STRUCTURES = ("trade", "bid-ask", "order-book")
 HEADER_BYTES = 10
+GROWTH = (10, 100, 1_000, 3_000)
 READERS = ("sdk", "sdk-batches", "aiokafka", "librdkafka")
 DERIVERS = ("replay", "live")
 
@@ -221,14 +222,43 @@ def measured(way: str, servers: str, arguments: argparse.Namespace, namespace: s
     return json.loads(done.stdout)
 
 
-def compare(servers: str, arguments: argparse.Namespace) -> None:
+def passes_of(arguments: argparse.Namespace) -> list[dict[str, Measured]]:
+    """Fill a Kafka and measure every way in turn."""
+    with LocalKafka() as kafka:
+        servers = kafka.bootstrap_servers
+        measured("live", servers, arguments, "binance")
+        ways = ways_of(arguments)
+        passes: list[dict[str, Measured]] = []
+        for number in range(arguments.passes):
+            turn = ways if number % 2 == 0 else ways[::-1]
+            passes.append({way: measured(way, servers, arguments, f"{way}-{number}") for way in turn})
+    return passes
+
+
+def ways_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the ways that are asked for."""
+    return [way for way in (*READERS, *DERIVERS) if arguments.only is None or way in arguments.only]
+
+
+def grow(arguments: argparse.Namespace) -> None:
+    """Print what a record or message costs, µs of CPU time, by the number of symbols."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for symbols in GROWTH:
+        arguments.symbols = symbols
+        passes = passes_of(arguments)
+        for way in ways_of(arguments):
+            for what in passes[0][way]:
+                middle = median(cost(one[way][what]) for one in passes)
+                found.setdefault((what, way), []).append(f"{middle:.1f}")
+    print("| what | way | " + " | ".join(f"{symbols:,} symbols" for symbols in GROWTH) + " |")
+    print("| --- " * (2 + len(GROWTH)) + "|")
+    for (what, way), costs in sorted(found.items()):
+        print(f"| {what} | {way} | {' | '.join(costs)} |")
+
+
+def compare(arguments: argparse.Namespace) -> None:
     """Measure every way in turn, and print the tables."""
-    measured("live", servers, arguments, "binance")
-    ways = [way for way in (*READERS, *DERIVERS) if arguments.only is None or way in arguments.only]
-    passes: list[dict[str, Measured]] = []
-    for number in range(arguments.passes):
-        turn = ways if number % 2 == 0 else ways[::-1]
-        passes.append({way: measured(way, servers, arguments, f"{way}-{number}") for way in turn})
+    passes, ways = passes_of(arguments), ways_of(arguments)
     for what, unit, base in [(name, "record", "aiokafka") for name in STRUCTURES] + [
         ("messages", "message", "live")
     ]:
@@ -263,6 +293,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=300_000)
     parser.add_argument("--symbols", type=int, default=400)
     parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--growth", action="store_true", help="by the number of symbols instead")
     parser.add_argument("--only", nargs="+", choices=(*READERS, *DERIVERS), help="measure these ways alone")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="where the ways run")
     parser.add_argument("--way", choices=(*READERS, *DERIVERS), help=argparse.SUPPRESS)
@@ -273,8 +304,10 @@ def main() -> None:
         os.sched_setaffinity(0, {arguments.core})
         print(json.dumps(work(arguments.way, arguments)))
         return
-    with LocalKafka() as kafka:
-        compare(kafka.bootstrap_servers, arguments)
+    if arguments.growth:
+        grow(arguments)
+    else:
+        compare(arguments)
 
 
 if __name__ == "__main__":
