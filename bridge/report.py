@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bridge import __version__
 from bridge.core.decimals import remembered
@@ -15,23 +15,14 @@ from bridge.core.weight import family
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import prometheus_client
-
     from bridge.app import Bridge
     from bridge.model import Market, Stream, StreamState
     from bridge.status import BookStatus, ConnectionReport, MarketStatus, StatusReport
+    from bridge.telemetry import Published
 
 _LATENCIES_KEPT = 10_000
 _RATE_OVER_SECONDS = 10.0
 _LOOP_STUCK_SECONDS = 30.0
-
-
-class _Published(NamedTuple):
-    """The metrics that a batch of a topic counts in: at hand, for to look them up takes longer than to count."""
-
-    records: prometheus_client.Counter
-    bytes: prometheus_client.Counter
-    lag: prometheus_client.Histogram
 
 
 class Reporter:
@@ -42,7 +33,7 @@ class Reporter:
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._ticked = time.monotonic()
-        self._published: dict[str, _Published] = {}
+        self._published: dict[str, Published] = {}
         self._records: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
@@ -58,7 +49,9 @@ class Reporter:
 
     def delivered(self, topic: str, records: int, size: int, queued_at: float, newest_event_ms: int) -> None:
         """Take note of an acknowledged batch (:data:`bridge.kafka.publisher.OnDelivered`)."""
-        published = self._published.get(topic) or self._publish(topic)
+        published = self._published.get(topic)
+        if published is None:
+            published = self._published[topic] = self._bridge.telemetry.metrics.published(topic)
         self._records[topic] += records
         self._bytes[topic] += size
         published.records.inc(records)
@@ -68,17 +61,6 @@ class Reporter:
         if 0 <= lag < 3600:
             published.lag.observe(lag)
             self._latencies.append(lag * 1000)
-
-    def _publish(self, topic: str) -> _Published:
-        """Return the metrics of a topic's first batch."""
-        metrics = self._bridge.telemetry.metrics
-        market = topic.split(".")[3] if ".raw." in topic else "unified"
-        published = self._published[topic] = _Published(
-            metrics.records_published_total.labels(topic),
-            metrics.record_bytes_total.labels(topic),
-            metrics.event_lag_seconds.labels(market),
-        )
-        return published
 
     def tick(self) -> None:
         """Bring the metrics that are kept as plain counts up to date."""

