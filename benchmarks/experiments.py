@@ -93,6 +93,8 @@ SYMBOLS = (10, 30, 100, 300, 1_000, 3_000)
 RATES = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 70_000, 100_000)
 _STEADY_RATE = 10_000
 _SECONDS = 12
+_LATENCY_SECONDS = 30
+"""Its warm-up included."""
 
 
 def growth(build: Path) -> Iterator[Growth]:
@@ -111,8 +113,14 @@ def growth(build: Path) -> Iterator[Growth]:
         load, directory = Load(frames, symbols, rate, count), build / "runs/growth"
         try:
             figures = measured(client, load, directory)
-            found = latency(client, load, directory) if of == "rate" else None
         except FailedError as error:
             print(f"{client.name}: {error}", flush=True)
             continue
+        found = None
+        if of == "rate":
+            longer = Load(frames, symbols, rate, min(_LATENCY_SECONDS * rate, 1_000_000))
+            try:
+                found = latency(client, longer, directory)
+            except FailedError as error:  # such as one that is behind from the start
+                print(f"{client.name}, latency: {error}", flush=True)
         yield Growth(of, value, figures, found and found.p50, found and found.p99)
