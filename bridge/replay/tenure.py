@@ -213,6 +213,7 @@ class Tenure:
         deriver = self._derivers[key]
         if deriver.instruments is not table:
             deriver.use(table)
+            self._ways[key].clear()  # those of all its connections are bound to the table before
         return deriver
 
     # Outlets

@@ -42,7 +42,7 @@ class Again:
         self.publisher = KeepingPublisher()
         body = json.dumps(Bench("spot", ["trade"]).exchange_info()).encode()
         server_time, table = parse_exchange_info("spot", body)
-        history = {market: InstrumentHistory() for market in MARKETS}
+        history = self.history = {market: InstrumentHistory() for market in MARKETS}
         for number, epoch in enumerate(epochs):
             history["spot"].add(Answer(NOW - SECOND + number, server_time, number, table, epoch))
         self.rederiver = Rederiver(
@@ -57,6 +57,25 @@ class Again:
         """Take a message of BTCUSDT that its owner received so many microseconds after the one before."""
         stream = json.loads(payload)["stream"]
         self._take(epoch, channel, stream, "BTCUSDT", payload, after)
+
+    def on(self, connection: int, *ids: int) -> None:
+        """Take trades that the first owner received on one of its connections."""
+        for one in ids:
+            self.now += SECOND
+            self.number += 1
+            self.rederiver.take(
+                RawRecord(
+                    "spot",
+                    "trade",
+                    "btcusdt@trade",
+                    "BTCUSDT",
+                    connection,
+                    self.number,
+                    self.now,
+                    1,
+                    _trade(one),
+                )
+            )
 
     def trades(self, epoch: int, *ids: int, after: int = SECOND) -> None:
         """Take trades."""
@@ -101,6 +120,22 @@ def test_a_new_owner_goes_on_behind_the_one_before() -> None:
     again.rederiver.drain()
     assert again.ids() == [(1, 1), (1, 2), (2, 5)]
     assert again.gaps() == [(2, 3, 4, "restart", "open")]
+
+
+def test_every_connection_of_a_stream_goes_on_with_newer_instruments() -> None:
+    """Not only the one whose message is the first after they changed."""
+    again = Again()
+    answer = Bench("spot", ["trade"]).exchange_info()
+    for row in answer["symbols"]:
+        if row["symbol"] == "BTCUSDT":
+            row["baseAsset"] = "XYZ"
+    again.on(1, 1)
+    again.on(2, 2)
+    server_time, table = parse_exchange_info("spot", json.dumps(answer).encode())
+    again.history["spot"].add(Answer(again.now + 1, server_time, 9, table, 1))
+    again.on(1, 3)
+    again.on(2, 4)
+    assert [r["symbol"] for r in again.kept("trade")] == ["BTC/USDT", "BTC/USDT", "XYZ/USDT", "XYZ/USDT"]
 
 
 def test_what_an_owner_held_at_its_end_is_derived_before_anything_of_the_next() -> None:
