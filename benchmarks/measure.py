@@ -132,6 +132,11 @@ class Sample(NamedTuple):
     unified: int
     memory_bytes: int
 
+    @property
+    def of_streams(self) -> int:
+        """Records of what was sent: raw also has the snapshots that a bridge goes on to ask REST for."""
+        return self.unified or self.raw
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -352,7 +357,7 @@ class Run:
             time.sleep(_POLL_SECONDS)
             now = self.sample()
             still = now.wall - last.wall
-            if (now.raw, now.unified) != (last.raw, last.unified):
+            if now.of_streams != last.of_streams:
                 last = now
             elif still > _STILL_SECONDS:
                 whole = (now.raw or now.unified) >= sent
