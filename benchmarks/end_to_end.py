@@ -135,7 +135,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cold-start", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--memory-minutes", type=float, default=5.0)
-    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--growth", nargs="*", choices=experiments.GROWS, help="all of them if none is named")
     return parser.parse_args()
 
 
@@ -158,8 +158,8 @@ def main() -> None:
         for point in experiments.memory(BUILD, asked.memory_minutes * 60):
             results.memory.append(point)
             print(f"{point.seconds:6.0f} s {point.mib:6.0f} MiB", flush=True)
-    if asked.growth:
-        for grown in experiments.growth(BUILD):
+    if asked.growth is not None:
+        for grown in experiments.growth(BUILD, asked.growth or experiments.GROWS):
             results.growth.append(grown)
             print(f"{report.line(grown.figures)}, p50 {grown.p50}, p99 {grown.p99}", flush=True)
     if not asked.quick:

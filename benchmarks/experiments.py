@@ -13,7 +13,7 @@ from benchmarks.measure import FailedError, Figures, Load, begun, measured
 from benchmarks.ours import Ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 FIVE = CHANNELS[:5]
@@ -88,6 +88,7 @@ class Growth(NamedTuple):
     p99: float | None = None
 
 
+GROWS = ("shards", "symbols", "rate")
 SHARDS = (1, 2, 4, 8)
 SYMBOLS = (10, 30, 100, 300, 1_000, 3_000)
 RATES = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 70_000, 100_000)
@@ -97,20 +98,21 @@ _LATENCY_SECONDS = 30
 """Its warm-up included."""
 
 
-def growth(build: Path) -> Iterator[Growth]:
-    """Yield how CPU, memory and latency grow with shards, symbols and rate."""
+def growth(build: Path, wanted: Collection[str]) -> Iterator[Growth]:
+    """Yield how CPU, memory and latency grow with what is wanted of :data:`GROWS`."""
     plan = [
         *(("shards", value, value, 400, _STEADY_RATE) for value in SHARDS),
         *(("symbols", value, 1, value, _STEADY_RATE) for value in SYMBOLS),
         *(("rate", value, 1, 400, value) for value in RATES),
     ]
     for of, value, processes, symbols, rate in plan:
+        if of not in wanted:
+            continue
         client = Ours(f"{value} {of}", processes=processes)
-        count = min(_SECONDS * rate, 1_000_000)
-        frames = prepared(
-            build / "corpus", symbols=symbols, count=1_000_000 if count > _MESSAGES else _MESSAGES
-        )
-        load, directory = Load(frames, symbols, rate, count), build / "runs/growth"
+        corpus = _MESSAGES if _LATENCY_SECONDS * rate <= _MESSAGES else 2 * _MESSAGES
+        frames = prepared(build / "corpus", symbols=symbols, count=corpus)
+        load = Load(frames, symbols, rate, min(_SECONDS * rate, corpus))
+        directory = build / "runs/growth"
         try:
             figures = measured(client, load, directory)
         except FailedError as error:
@@ -118,7 +120,7 @@ def growth(build: Path) -> Iterator[Growth]:
             continue
         found = None
         if of == "rate":
-            longer = Load(frames, symbols, rate, min(_LATENCY_SECONDS * rate, 1_000_000))
+            longer = Load(frames, symbols, rate, min(_LATENCY_SECONDS * rate, corpus))
             try:
                 found = latency(client, longer, directory)
             except FailedError as error:  # such as one that is behind from the start

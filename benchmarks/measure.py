@@ -352,7 +352,7 @@ class Run:
     def drained(self) -> Sample:
         """Wait until no record comes any more and the client is at rest; return where it stood at the last record."""
         last, sent = self.sample(), self.firehose.ask("status")["sent"]
-        deadline = time.monotonic() + _DRAIN_SECONDS
+        now, deadline = last, time.monotonic() + _DRAIN_SECONDS
         while time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             now = self.sample()
@@ -365,7 +365,7 @@ class Run:
                 if whole or (at_rest and still > _LOST_SECONDS):
                     break
                 self.topics.look()
-        return last
+        return last._replace(raw=now.raw)  # the last raw record may have come after the last unified one
 
 
 def begun(stack: ExitStack, client: Client, load: Load, directory: Path, *, settled: bool = True) -> Run:

@@ -12,6 +12,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 
 def main() -> None:
@@ -78,27 +79,40 @@ def _memory(axes: Any, points: list[dict[str, float]]) -> None:
 
 def _growth(axes: Any, points: list[dict[str, Any]]) -> None:
     """Draw CPU on the left and, beside it, latency where it was measured or else memory."""
-    figure = axes.figure
+    figure, by_rate = axes.figure, points[0]["of"] == "rate"
     axes.set_position([0.09, 0.15, 0.38, 0.78])
     beside = figure.add_axes([0.6, 0.15, 0.38, 0.78])
     values = [p["value"] for p in points]
     axes.plot(values, [p["cpu_us"] for p in points], "o-", label="CPU µs a message")
-    axes.plot(values, [100 * p["core_share"] for p in points], "s-", label="% of the core")
-    axes.set_yscale("log")
-    if all(p["p50"] is not None for p in points):
-        beside.plot(values, [p["p50"] for p in points], "^-", label="p50, ms")
-        beside.plot(values, [p["p99"] for p in points], "v-", label="p99, ms")
-        beside.set_yscale("log")
+    if by_rate:  # otherwise the rate is the same throughout, and so is the line
+        axes.plot(values, [100 * p["core_share"] for p in points], "s-", label="% of the core")
+        _logarithmic(axes)
+    else:
+        axes.set_ylim(bottom=0)
+    timely = [p for p in points if p["p50"] is not None]
+    if timely:
+        at = [p["value"] for p in timely]
+        beside.plot(at, [p["p50"] for p in timely], "^-", label="p50, ms")
+        beside.plot(at, [p["p99"] for p in timely], "v-", label="p99, ms")
+        _logarithmic(beside)
     else:
         beside.plot(values, [p["memory_mib"] for p in points], "D-", label="resident MiB")
         beside.set_ylim(bottom=0)
     for one in (axes, beside):
         one.set_xscale("log")
-        one.set_xticks(values, [f"{value:,}" for value in values], rotation=30, fontsize=8)
+        names = [f"{value // 1000}k" if by_rate else f"{value:,}" for value in values]
+        one.set_xticks(values, names, fontsize=7)
         one.minorticks_off()
-        one.set_xlabel({"rate": "messages/s offered"}.get(points[0]["of"], points[0]["of"]))
+        one.set_xlabel("messages/s offered" if by_rate else points[0]["of"])
         one.grid(alpha=0.3)
         one.legend(fontsize=8)
+
+
+def _logarithmic(axes: Any) -> None:
+    """Give the vertical axis a logarithmic scale with a number at every 1, 2 and 5."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
 
 
 if __name__ == "__main__":
