@@ -52,7 +52,6 @@ def rows() -> list[Row]:
     return [
         Row(Ours("ours, picows", "picows"), 1_000_000),
         Row(Ours("ours, websockets", "websockets"), 1_000_000),
-        Row(Ours("ours, picows, uncompressed", compression="none"), 1_000_000),
         *(Row(client, 1_000_000) for client in peers.limits()),
         Row(peers.Go(), 1_000_000),
         *(Row(client, 200_000) for client in peers.naive()),

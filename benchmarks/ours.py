@@ -24,7 +24,6 @@ class Ours(Client):
         settings: of the configuration, beside ours.
         channels: what is read of each symbol.
         processes: how many share the work, with a shard each.
-        compression: of record batches.
     """
 
     def __init__(
@@ -34,14 +33,12 @@ class Ours(Client):
         settings: Mapping[str, Any] | None = None,
         channels: tuple[str, ...] = CHANNELS,
         processes: int = 1,
-        compression: str = "zstd",
     ) -> None:
         self.name = name
         self._transport = transport
         self._settings = settings or {}
         self._channels = channels
         self._processes = processes
-        self._compression = compression
 
     def launch(self, place: Place) -> Launch:
         """See :class:`~benchmarks.measure.Client`."""
@@ -61,7 +58,7 @@ class Ours(Client):
             "instance": f"benchmark-{number}",
             "http": {"port": free_ports(1)[0]},
             "replication_factor": 1,
-            "kafka": {"bootstrap_servers": place.bootstrap_servers, "compression": self._compression},
+            "kafka": {"bootstrap_servers": place.bootstrap_servers},
             "endpoints": {"spot": {"stream": place.stream_url, "rest": place.rest_url}},
             "subscriptions": [{"market": "spot", "symbols": "*", "channels": list(self._channels)}],
             "connection": {"transport": self._transport},
