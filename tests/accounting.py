@@ -543,7 +543,7 @@ class _Oracle:
                 elif self._died_before(ends and number < ends[0]):
                     self.account.outside += 1
                 elif self._carried(name, event.n) and not self._unseen(
-                    event, first=ends and number < ends[0]
+                    name, event, first=ends and number < ends[0]
                 ):
                     self._tell(
                         "lost", name, f"{_shown(event)} came on a connection, outside of all published"
@@ -569,10 +569,17 @@ class _Oracle:
         """Whether a process may have received it, and died, before anything of the stream was published."""
         return bool(first) and bool(self.crashed)
 
-    def _unseen(self, event: Event, *, first: bool | None) -> bool:
-        """Whether nothing could show it: held back by the simulator, or swapped behind what came first of all."""
+    def _unseen(self, name: Name, event: Event, *, first: bool | None) -> bool:
+        """Whether nothing could show it: held back by the simulator, or swapped behind what came first of all.
+
+        Or swapped behind what came last: its connection was gone before it was its turn.
+        """
         touched = self.truth.touched.get(event.n, set())
-        return bool(touched & _WITHHELD) or (bool(first) and "reorder" in touched)
+        if touched & _WITHHELD:
+            return True
+        return "reorder" in touched and (
+            bool(first) or all(a.event.n != event.n for a in self.arrivals[name])
+        )
 
     def _in_order(self, name: Name, numbers: Sequence[tuple[int, bool]]) -> set[int]:
         """Look for repeats, and for disorder among what came live; what is recovered comes later. Return them all."""
@@ -608,7 +615,7 @@ class _Oracle:
                     self._tell("lost", name, f"candle {opened} closed and is neither published nor in a gap")
                 elif self._died_before(times and opened < times[0]):
                     self.account.outside += 1
-                elif self._carried(name, event.n) and not self._unseen(event, first=False):
+                elif self._carried(name, event.n) and not self._unseen(name, event, first=False):
                     self._tell("lost", name, f"candle {opened} closed on a connection")
                 else:
                     self.account.outside += 1

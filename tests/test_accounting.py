@@ -421,6 +421,21 @@ def _darken(world: World) -> None:
     world.gap_of_time(CANDLES, 50, 59)
 
 
+def test_a_message_swapped_behind_the_end_of_its_connection_is_outside(world: World) -> None:
+    """The simulator held it back for its turn, and the connection was gone by then: nothing came behind it."""
+    world.lose(TRADES, 99)
+    world.touched[world.event(TRADES, 99).n] = {"reorder"}
+    assert world.convicted() == set()
+    assert world.judge().outside == 1
+
+
+def test_a_swapped_message_that_came_and_is_not_published_is_lost(world: World) -> None:
+    """That it was swapped is no excuse once it is in raw."""
+    world.unpublish(TRADES, 99)
+    world.touched[world.event(TRADES, 99).n] = {"reorder"}
+    assert "lost" in world.convicted()
+
+
 def test_a_stretch_without_a_connection_has_to_be_named(world: World) -> None:
     """For a stream without ids the time is to be named by a gap record; where it is, all is well."""
     _darken(world)
