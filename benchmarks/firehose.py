@@ -125,7 +125,7 @@ class Firehose:
     def _obey(self, words: list[str]) -> dict[str, object]:
         match words:
             case ["start", rate, count]:
-                self._start(float(rate), int(count) or len(self._frames))
+                self._start(float(rate), min(int(count) or len(self._frames), len(self._frames)))
             case ["stop"]:
                 self._stop()
             case ["log", path]:
