@@ -111,7 +111,7 @@ def growth(build: Path, wanted: Collection[str]) -> Iterator[Growth]:
         client = Ours(f"{value} {of}", processes=processes)
         corpus = _MESSAGES if _LATENCY_SECONDS * rate <= _MESSAGES else 2 * _MESSAGES
         frames = prepared(build / "corpus", symbols=symbols, count=corpus)
-        load = Load(frames, symbols, rate, min(_SECONDS * rate, corpus))
+        load = Load(frames, symbols, rate, _SECONDS * rate)
         directory = build / "runs/growth"
         try:
             figures = measured(client, load, directory)
@@ -120,7 +120,7 @@ def growth(build: Path, wanted: Collection[str]) -> Iterator[Growth]:
             continue
         found = None
         if of == "rate":
-            longer = Load(frames, symbols, rate, min(_LATENCY_SECONDS * rate, corpus))
+            longer = Load(frames, symbols, rate, _LATENCY_SECONDS * rate)
             try:
                 found = latency(client, longer, directory)
             except FailedError as error:  # such as one that is behind from the start

@@ -61,21 +61,7 @@ class Again:
     def on(self, connection: int, *ids: int) -> None:
         """Take trades that the first owner received on one of its connections."""
         for one in ids:
-            self.now += SECOND
-            self.number += 1
-            self.rederiver.take(
-                RawRecord(
-                    "spot",
-                    "trade",
-                    "btcusdt@trade",
-                    "BTCUSDT",
-                    connection,
-                    self.number,
-                    self.now,
-                    1,
-                    _trade(one),
-                )
-            )
+            self._take(1, "trade", "btcusdt@trade", "BTCUSDT", _trade(one), SECOND, connection)
 
     def trades(self, epoch: int, *ids: int, after: int = SECOND) -> None:
         """Take trades."""
@@ -87,11 +73,19 @@ class Again:
         self._take(epoch, API, f"{path}?{urlencode({'symbol': 'BTCUSDT', **query})}", None, body, SECOND)
 
     def _take(
-        self, epoch: int, channel: str, stream: str, symbol: str | None, payload: bytes, after: int
+        self,
+        epoch: int,
+        channel: str,
+        stream: str,
+        symbol: str | None,
+        payload: bytes,
+        after: int,
+        connection: int | None = None,
     ) -> None:
         self.now += after
         self.number += 1
-        connection = 0 if channel == API else epoch
+        if connection is None:
+            connection = 0 if channel == API else epoch
         self.rederiver.take(
             RawRecord("spot", channel, stream, symbol, connection, self.number, self.now, epoch, payload)
         )
