@@ -2,7 +2,7 @@
 
 At a low rate nearly each record is a batch of its own, thousands of them a second. prometheus_client takes a lock for
 each number and walks through a histogram's buckets (7 µs a batch, here 0.7); so numbers are plain ones, and become the
-library's families when somebody asks for them. They are counted and asked for in one thread.
+library's families when somebody asks for them. One thread counts; another may ask, so it looks at copies of what grows.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Deliveries(Collector):
         size = CounterMetricFamily(
             "binance_bridge_record_bytes", "Bytes of record values acknowledged by Kafka.", labels=["topic"]
         )
-        for topic, delivered in self.topics.items():
+        for topic, delivered in tuple(self.topics.items()):
             records.add_metric([topic], delivered.records)
             size.add_metric([topic], delivered.bytes)
         lag = HistogramMetricFamily(
@@ -128,7 +128,7 @@ class Deliveries(Collector):
             "From the exchange's event time to the broker's acknowledgement.",
             labels=["market"],
         )
-        for market, distribution in self._lags.items():
+        for market, distribution in tuple(self._lags.items()):
             lag.add_metric([market], distribution.buckets(), distribution.sum)
         latency = HistogramMetricFamily(
             "binance_bridge_publish_latency_seconds",

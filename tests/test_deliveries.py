@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from bridge.deliveries import LATENCY_SECONDS, Deliveries
+from bridge.deliveries import LATENCY_SECONDS, Delivered, Deliveries, Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,3 +91,28 @@ def test_a_market_shows_before_its_first_batch() -> None:
     deliveries.expect("coinm")
     deliveries.expect("coinm")
     assert 'binance_bridge_event_lag_seconds_count{market="coinm"} 0.0' in ours(deliveries)
+
+
+def test_topics_and_markets_may_come_while_it_is_asked() -> None:
+    """The answer is written in a thread of its own."""
+    deliveries = Deliveries()
+
+    class Meanwhile(Distribution):
+        def buckets(self) -> list[tuple[str, float]]:
+            deliveries.note("binance.prod.raw.coinm.depth", 1, 1, 0.0, 0.0)
+            return super().buckets()
+
+    class Growing(Delivered):
+        @property
+        def records(self) -> int:
+            deliveries.note(UNIFIED, 1, 1, 0.0, 0.0)
+            return 1
+
+        @records.setter
+        def records(self, count: int) -> None:
+            """Take none."""
+
+    deliveries.topics[RAW] = Growing(Distribution())
+    deliveries._lags["spot"] = Meanwhile()
+    assert f'binance_bridge_records_published_total{{topic="{RAW}"}} 1.0' in ours(deliveries)
+    assert {UNIFIED, "binance.prod.raw.coinm.depth"} <= deliveries.topics.keys()
