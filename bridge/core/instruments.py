@@ -139,6 +139,12 @@ class InstrumentHistory:
         self._found = 0, 0, None
         insort(self.answers, answer, key=lambda known: known.received_at)
 
+    def stretch(self, received_at: int) -> tuple[int, int]:
+        """Return from when until when (exclusive) :meth:`at` gives what it gives at that time, microseconds."""
+        self.at(received_at)
+        since, until, _ = self._found
+        return (since, until) if self.answers else (0, _EVER)
+
     def at(self, received_at: int) -> Instruments | None:
         """Return the newest table received by then, else the oldest; None without any."""
         since, until, table = self._found

@@ -19,7 +19,7 @@ from bridge.core.instruments import InstrumentHistory, Instruments
 from bridge.core.market_records import market_records
 from bridge.model import Header
 from bridge.replay.output import Output
-from bridge.replay.tenure import API, Deriving, RawRecord, Tenure
+from bridge.replay.tenure import API, MOST_CONNECTIONS, Deriving, RawRecord, Tenure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bridge.core.schema import Schema
     from bridge.core.standing import StreamKey
     from bridge.model import Market, Publisher
+    from bridge.replay.tenure import Way
 
 __all__ = ["API", "RawRecord", "Rederiver"]
 
@@ -43,7 +44,7 @@ class Rederiver:
         publisher: where records go.
         structures: which unified structures are wanted.
         symbols: which unified or exchange symbols are wanted; None for all.
-        history: the instruments as the bridge knew them.
+        history: the instruments as the bridge knew them, over all the time that is derived.
         hold_ms: as live.
         snapshot_interval_ms: as live.
         run_id: marks the records' headers.
@@ -77,6 +78,8 @@ class Rederiver:
         self._chosen: dict[StreamKey, ChosenStream | None] = {}
         self._places: dict[Place, StreamKey] = {}
         self._books: dict[tuple[Market, str], list[StreamKey]] = {}
+        self._ways: dict[tuple[int, int, Market, str], Way] = {}
+        self._since, self._until = 0, 0  # a time in which they hold, microseconds
 
     def take(self, raw: RawRecord) -> None:
         """Derive what a raw record makes due. Records come in the order in which the bridges received them."""
@@ -84,15 +87,17 @@ class Rederiver:
         for tenure in self._tenures.values():
             if tenure.waiting.deadline is not None:
                 tenure.waiting.expire(received_at)
-        if raw.channel == API:
-            self._answer(raw)
-            return
-        key = (raw.market, raw.stream)
-        owner = self._owners.get(key)
-        if owner is None or owner.epoch != raw.epoch:
-            owner = self._pass_on(key, raw) if owner is not None else self._begin(key, raw)
-        if owner is not None:
-            owner.message(key, raw, self._table(raw))
+        if not self._since <= received_at < self._until:
+            self._change_tables(received_at)
+        way = self._ways.get((raw.epoch, raw.connection_id, raw.market, raw.stream))
+        if way is None:
+            if raw.channel == API:
+                self._answer(raw)
+                return
+            way = self._way(raw)
+            if way is None:
+                return
+        way(raw.payload, raw.number, received_at)
 
     def drain(self) -> None:
         """Derive what is still held, at the end of the range."""
@@ -117,6 +122,29 @@ class Rederiver:
                 if owner.epoch == raw.epoch:  # the book of a new owner begins with its first message
                     owner.depth(book, raw, request.limit, self._table(raw))
 
+    # Ways: of what a message needs, all that is the same for the next one of its stream and connection
+
+    def _way(self, raw: RawRecord) -> Way | None:
+        """Find who owns a message's stream, and how it goes there; None where nobody is to have it."""
+        key = (raw.market, raw.stream)
+        owner = self._owners.get(key)
+        if owner is None or owner.epoch != raw.epoch:
+            owner = self._pass_on(key, raw) if owner is not None else self._begin(key, raw)
+            if owner is None:
+                return None
+        if len(self._ways) >= MOST_CONNECTIONS * len(self._owners):
+            self._ways.clear()
+        way = owner.way(key, raw.connection_id, self._table(raw))
+        self._ways[raw.epoch, raw.connection_id, raw.market, raw.stream] = way
+        return way
+
+    def _change_tables(self, received_at: int) -> None:
+        """Enter a stretch of time in which no market's instruments change: ways are bound to them."""
+        self._ways.clear()
+        stretches = [history.stretch(received_at) for history in self._history.values()]
+        self._since = max(since for since, _ in stretches)
+        self._until = min(until for _, until in stretches)
+
     # Owners
 
     def _begin(self, key: StreamKey, raw: RawRecord) -> Tenure | None:
@@ -139,6 +167,7 @@ class Rederiver:
         before, chosen = self._owners[key], self._chosen[key]
         if raw.epoch < before.epoch or chosen is None:
             return None
+        self._ways.clear()  # they lead to owners
         resumption = before.leave(key)
         if before.empty:
             del self._tenures[before.epoch]

@@ -6,7 +6,7 @@ What passes from one owner to the next is a :class:`~bridge.core.resumption.Resu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -14,8 +14,8 @@ from bridge.core import notices
 from bridge.core.book_sync import book_of
 from bridge.core.compile import UNDECODABLE
 from bridge.core.derive import Failure, Item, StreamDeriver, Waiting, Writer
-from bridge.core.event_time import event_milliseconds
 from bridge.core.gap_filling import GapFilling
+from bridge.core.raw import event_time_of
 from bridge.core.standing import Standings
 from bridge.core.unmade import unmade_notice
 from bridge.core.varint import long_bytes
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from bridge.catalogue import Catalogue, ChosenStream
     from bridge.core.book_sync import Happening
-    from bridge.core.compile import Publish
-    from bridge.core.derive import Follows
     from bridge.core.instruments import Instruments
     from bridge.core.resumption import Resumption
     from bridge.core.schema import Schema
@@ -74,17 +72,10 @@ class Deriving(NamedTuple):
     output: Output
 
 
-class _Way(NamedTuple):
-    """What the messages of a stream on a connection go through."""
+Way: TypeAlias = "Callable[[bytes, int, int], None]"
+"""``way(payload, number, received_at)`` derives what a message of one stream on one connection makes due."""
 
-    decode: Callable[[bytes], Any]
-    event_time: Callable[[Any], int | None]
-    follows: Follows
-    publish: Publish
-    deriver: StreamDeriver
-
-
-_MOST_CONNECTIONS = 4
+MOST_CONNECTIONS = 4
 """Of how many connections that carry one stream at a time the ways are kept."""
 
 
@@ -105,7 +96,7 @@ class Tenure:
         self._deriving, self._output = deriving, deriving.output
         self._writer = Writer("replay", epoch, deriving.headers)
         self._derivers: dict[StreamKey, StreamDeriver] = {}
-        self._ways: dict[StreamKey, dict[int, _Way]] = {}  # by connection
+        self._ways: dict[StreamKey, dict[int, Way]] = {}  # by connection
         self.waiting = Waiting()
         self._gaps = GapFilling(self)
         self._standings = Standings(epoch)
@@ -150,45 +141,51 @@ class Tenure:
 
     # Records, in the order in which the owner received them
 
-    def message(self, key: StreamKey, raw: RawRecord, table: Instruments) -> None:
-        """Derive what a message of a stream makes due."""
-        connection_id, received_at, payload = raw.connection_id, raw.received_at, raw.payload
-        way = self._ways[key].get(connection_id)
-        if way is None or way.deriver.instruments is not table:
-            way = self._way(key, connection_id, table)
-        decode, event_time, follows, publish, deriver = way
+    def way(self, key: StreamKey, connection_id: int, table: Instruments) -> Way:
+        """Return how messages of a stream go that came on a connection, until the instruments change.
+
+        What a connection long gone has left is let go.
+        """
+        deriver, ways = self._current(key, table), self._ways[key]
+        if connection_id not in ways:
+            if len(ways) >= MOST_CONNECTIONS:
+                gone = next(iter(ways))
+                del ways[gone]
+                deriver.forget(gone)
+            ways[connection_id] = self._straight(deriver, connection_id)
+        return ways[connection_id]
+
+    def _straight(self, deriver: StreamDeriver, connection_id: int) -> Way:
+        """Return one function with all that a message needs bound, as :class:`bridge.pipeline.Pipeline` has it."""
+        decode, event_time, stamp_of = deriver.decode, deriver.event_time, self._stamp
+        follows, publish = deriver.straight(connection_id)
+
+        def way(payload: bytes, number: int, received_at: int) -> None:
+            stamp = stamp_of(number, received_at)
+            try:
+                message = decode(payload).data
+                event_ms, _ = event_time_of(event_time(message))
+            except UNDECODABLE as error:
+                item = Item(None, payload, received_at, None, connection_id, number, stamp)
+                self.failed(deriver, Failure("parse", str(error), item))
+                return
+            if follows(message, event_ms, payload):
+                try:
+                    publish(message, stamp, received_at // 1000)
+                except (UnexpectedMessage, OverflowError) as error:
+                    item = Item(message, payload, received_at, event_ms, connection_id, number, stamp)
+                    self.failed(deriver, Failure("unify", str(error), item))
+            elif not deriver.take(
+                Item(message, payload, received_at, event_ms, connection_id, number, stamp)
+            ):
+                self.waiting.note(deriver)
+
+        return way
+
+    def _stamp(self, number: int, received_at: int) -> bytes:
         if received_at != self._received_at:  # it is that of all messages of a wake-up
             self._received_at, self._received = received_at, long_bytes(received_at)
-        stamp = long_bytes(raw.number) + self._received
-        try:
-            message = decode(payload).data
-            event_ms = event_milliseconds(event_time(message))
-        except UNDECODABLE as error:
-            item = Item(None, payload, received_at, None, connection_id, raw.number, stamp)
-            self.failed(deriver, Failure("parse", str(error), item))
-            return
-        if follows(message, event_ms, payload):
-            try:
-                publish(message, stamp, received_at // 1000)
-            except (UnexpectedMessage, OverflowError) as error:
-                item = Item(message, payload, received_at, event_ms, connection_id, raw.number, stamp)
-                self.failed(deriver, Failure("unify", str(error), item))
-        elif not deriver.take(
-            Item(message, payload, received_at, event_ms, connection_id, raw.number, stamp)
-        ):
-            self.waiting.note(deriver)
-
-    def _way(self, key: StreamKey, connection_id: int, table: Instruments) -> _Way:
-        """Return how messages of a stream go that came on a connection, and let go of a connection long gone."""
-        deriver, ways = self._current(key, table), self._ways[key]
-        if len(ways) >= _MOST_CONNECTIONS and connection_id not in ways:
-            gone = next(iter(ways))
-            del ways[gone]
-            deriver.forget(gone)
-        way = ways[connection_id] = _Way(
-            deriver.decode, deriver.event_time, *deriver.straight(connection_id), deriver
-        )
-        return way
+        return long_bytes(number) + self._received
 
     def has_gaps(self, key: StreamKey) -> bool:
         """Whether a stream has gaps that an answer of its history may fill."""

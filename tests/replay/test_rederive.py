@@ -123,10 +123,10 @@ def test_every_connection_of_a_stream_goes_on_with_newer_instruments() -> None:
     for row in answer["symbols"]:
         if row["symbol"] == "BTCUSDT":
             row["baseAsset"] = "XYZ"
+    server_time, table = parse_exchange_info("spot", json.dumps(answer).encode())
+    again.history["spot"].add(Answer(again.now + 2 * SECOND + 1, server_time, 9, table, 1))
     again.on(1, 1)
     again.on(2, 2)
-    server_time, table = parse_exchange_info("spot", json.dumps(answer).encode())
-    again.history["spot"].add(Answer(again.now + 1, server_time, 9, table, 1))
     again.on(1, 3)
     again.on(2, 4)
     assert [r["symbol"] for r in again.kept("trade")] == ["BTC/USDT", "BTC/USDT", "XYZ/USDT", "XYZ/USDT"]
