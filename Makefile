@@ -5,6 +5,7 @@
 #   make test         all tests but the slow fault suite; PYTEST_ARGS go to pytest
 #   make test-faults  the fault suite: bridges, brokers and the exchange break, and an oracle asks for every event
 #   make test-outages the slow tests of single parts while something breaks: publishers, spool, shards, accounts
+#   make test-benchmarks  the benchmark commands from beginning to end, with so little to do that their figures mean nothing
 #   make soak         the fault suite's ground-truth run for SOAK_SECONDS (half an hour)
 #   make soak-faults  the fault suite's rounds with a nemesis, until SOAK_EVENTS events are accounted for and SOAK_KILLS bridges killed
 #   make lint         ruff, both the linter and the formatter's check
@@ -28,13 +29,13 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-faults test-outages soak soak-faults lint types helm-test wheel lock clean
+.PHONY: demo test test-faults test-outages test-benchmarks soak soak-faults lint types helm-test wheel lock clean
 
 demo: $(VENV)/.stamp-run
 	$(BIN)/binance-bridge demo $(DEMO_ARGS)
 
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -m "not faults" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not faults and not benchmarks" $(PYTEST_ARGS)
 
 test-faults: $(VENV)/.stamp-test
 	rm -rf build/faults
@@ -43,6 +44,9 @@ test-faults: $(VENV)/.stamp-test
 
 test-outages: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -m faults --ignore=tests/faults $(PYTEST_ARGS)
+
+test-benchmarks: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -m benchmarks tests/benchmarks $(PYTEST_ARGS)
 
 soak: $(VENV)/.stamp-test
 	BRIDGE_FAULT_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m faults tests/faults/test_ground_truth.py $(PYTEST_ARGS)

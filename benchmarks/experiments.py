@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FIVE = CHANNELS[:5]
 """The channels of the memory's measurement."""
 MEMORY_SYMBOLS, MEMORY_RATE = 1_500, 2_000
-_MESSAGES = 500_000
 _POLL_SECONDS = 0.02
+_COLD_RATE, _COLD_MESSAGES = 5_000, 50_000
 
 
 class ColdStart(NamedTuple):
@@ -34,7 +34,8 @@ class ColdStart(NamedTuple):
 
 def cold_start(build: Path, symbols: int = 400) -> ColdStart:
     """Start a bridge with messages flowing as soon as all streams are subscribed to."""
-    load = Load(prepared(build / "corpus", symbols=symbols, count=_MESSAGES), symbols, rate=5_000)
+    frames = prepared(build / "corpus", symbols=symbols, count=_COLD_MESSAGES)
+    load = Load(frames, symbols, _COLD_RATE)
     with ExitStack() as stack:
         run = begun(stack, Ours("ours"), load, build / "runs/cold-start", settled=False)
         began = run.process.started_at
@@ -93,25 +94,35 @@ SHARDS = (1, 2, 4, 8)
 SYMBOLS = (10, 30, 100, 300, 1_000, 3_000)
 RATES = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 70_000, 100_000)
 _STEADY_RATE = 10_000
-_SECONDS = 12
-_LATENCY_SECONDS = 30
-"""Its warm-up included."""
+_CORPORA = (100_000, 500_000, 1_000_000)
+"""Sizes, so that runs share them; the firehose sends no more than there is."""
 
 
-def growth(build: Path, wanted: Collection[str]) -> Iterator[Growth]:
-    """Yield how CPU, memory and latency grow with what is wanted of :data:`GROWS`."""
+def growth(
+    build: Path, wanted: Collection[str], seconds: int, latency_seconds: int, points: int | None = None
+) -> Iterator[Growth]:
+    """Yield how CPU, memory and latency grow with what is wanted of :data:`GROWS`.
+
+    Args:
+        build: where corpora and runs are kept.
+        wanted: which curves.
+        seconds: of a run.
+        latency_seconds: of one that measures latency, its warm-up included.
+        points: the first so many of each curve; None for all.
+    """
     plan = [
-        *(("shards", value, value, 400, _STEADY_RATE) for value in SHARDS),
-        *(("symbols", value, 1, value, _STEADY_RATE) for value in SYMBOLS),
-        *(("rate", value, 1, 400, value) for value in RATES),
+        *(("shards", value, value, 400, _STEADY_RATE) for value in SHARDS[:points]),
+        *(("symbols", value, 1, value, _STEADY_RATE) for value in SYMBOLS[:points]),
+        *(("rate", value, 1, 400, value) for value in RATES[:points]),
     ]
     for of, value, processes, symbols, rate in plan:
         if of not in wanted:
             continue
         client = Ours(f"{value} {of}", processes=processes)
-        corpus = _MESSAGES if _LATENCY_SECONDS * rate <= _MESSAGES else 2 * _MESSAGES
+        most = max(seconds, latency_seconds) * rate
+        corpus = next((count for count in _CORPORA if count >= most), _CORPORA[-1])
         frames = prepared(build / "corpus", symbols=symbols, count=corpus)
-        load = Load(frames, symbols, rate, _SECONDS * rate)
+        load = Load(frames, symbols, rate, seconds * rate)
         directory = build / "runs/growth"
         try:
             figures = measured(client, load, directory)
@@ -120,7 +131,7 @@ def growth(build: Path, wanted: Collection[str]) -> Iterator[Growth]:
             continue
         found = None
         if of == "rate":
-            longer = Load(frames, symbols, rate, _LATENCY_SECONDS * rate)
+            longer = Load(frames, symbols, rate, latency_seconds * rate)
             try:
                 found = latency(client, longer, directory)
             except FailedError as error:  # such as one that is behind from the start

@@ -222,7 +222,7 @@ def measured(way: str, servers: str, arguments: argparse.Namespace, namespace: s
     """Return what a process of its own found, pinned to one core."""
     command = [
         sys.executable, __file__, "--way", way, "--servers", servers, "--namespace", namespace,
-        "--messages", str(arguments.messages), "--symbols", str(arguments.symbols),
+        "--messages", str(arguments.messages), "--symbols", str(arguments.symbols), "--core", str(arguments.core),
     ]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
@@ -246,32 +246,37 @@ def ways_of(arguments: argparse.Namespace) -> list[str]:
     return [way for way in (*READERS, *DERIVERS) if arguments.only is None or way in arguments.only]
 
 
-def grow(arguments: argparse.Namespace) -> None:
-    """Print what a record or message costs, µs of CPU time, by the number of symbols."""
+def growth_table(arguments: argparse.Namespace) -> str:
+    """Return what a record or message costs, µs of CPU time, by the number of symbols."""
     found: dict[tuple[str, str], list[str]] = {}
-    for symbols in GROWTH:
+    grown = GROWTH[: arguments.points]
+    for symbols in grown:
         arguments.symbols = symbols
         passes = passes_of(arguments)
         for way in ways_of(arguments):
             for what in passes[0][way]:
                 middle = median(cost(one[way][what]) for one in passes)
                 found.setdefault((what, way), []).append(f"{middle:.1f}")
-    print("| what | way | " + " | ".join(f"{symbols:,} symbols" for symbols in GROWTH) + " |")
-    print("| --- " * (2 + len(GROWTH)) + "|")
-    for (what, way), costs in sorted(found.items()):
-        print(f"| {what} | {way} | {' | '.join(costs)} |")
+    lines = [
+        "| what | way | " + " | ".join(f"{symbols:,} symbols" for symbols in grown) + " |",
+        "| --- " * (2 + len(grown)) + "|",
+        *(f"| {what} | {way} | {' | '.join(costs)} |" for (what, way), costs in sorted(found.items())),
+    ]
+    return "\n".join(lines)
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Measure every way in turn, and print the tables."""
+def tables(arguments: argparse.Namespace) -> str:
+    """Measure every way in turn, and return the tables."""
     passes, ways = passes_of(arguments), ways_of(arguments)
+    found: list[str] = []
     for what, unit, base in [(name, "record", "aiokafka") for name in STRUCTURES] + [
         ("messages", "message", "live")
     ]:
         shown = [way for way in ways if what in passes[0][way]]
         costs = {way: [cost(one[way][what]) for one in passes] for way in shown}
         if costs:
-            print_table(f"{what}, {passes[0][shown[0]][what][0]:,}", unit, costs, base)
+            found.append(table(f"{what}, {passes[0][shown[0]][what][0]:,}", unit, costs, base))
+    return "\n\n".join(found)
 
 
 def cost(found: Sequence[float]) -> float:
@@ -280,19 +285,22 @@ def cost(found: Sequence[float]) -> float:
     return seconds / count * 1e6
 
 
-def print_table(title: str, unit: str, costs: dict[str, list[float]], base: str) -> None:
-    """Print the ways' medians and spreads, and how many times the base's speed each has."""
-    print(f"\n| {title} | µs a {unit} | least, most | {unit}s a CPU second | × {base} |")
-    print("| --- | --- | --- | --- | --- |")
+def table(title: str, unit: str, costs: dict[str, list[float]], base: str) -> str:
+    """Return the ways' medians and spreads, and how many times the base's speed each has."""
+    lines = [
+        f"| {title} | µs a {unit} | least, most | {unit}s a CPU second | × {base} |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for way, found in costs.items():
         middle = median(found)
         ratio = f"{median(costs[base]) / middle:.2f}" if base in costs else "-"
         spread = f"{min(found):.2f}, {max(found):.2f}"
-        print(f"| {way} | {middle:.2f} | {spread} | {1e6 / middle:,.0f} | {ratio} |")
+        lines.append(f"| {way} | {middle:.2f} | {spread} | {1e6 / middle:,.0f} | {ratio} |")
+    return "\n".join(lines)
 
 
-def main() -> None:
-    """Do one way's work, or start a Kafka and compare."""
+def arguments_of(command_line: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -300,20 +308,23 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=400)
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="by the number of symbols instead")
+    parser.add_argument("--points", type=int, help="the first so many numbers of symbols")
     parser.add_argument("--only", nargs="+", choices=(*READERS, *DERIVERS), help="measure these ways alone")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="where the ways run")
     parser.add_argument("--way", choices=(*READERS, *DERIVERS), help=argparse.SUPPRESS)
     parser.add_argument("--servers", help=argparse.SUPPRESS)
     parser.add_argument("--namespace", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    return parser.parse_args(command_line)
+
+
+def main() -> None:
+    """Do one way's work, or start a Kafka and compare."""
+    arguments = arguments_of()
     if arguments.way:
         os.sched_setaffinity(0, {arguments.core})
         print(json.dumps(work(arguments.way, arguments)))
         return
-    if arguments.growth:
-        grow(arguments)
-    else:
-        compare(arguments)
+    print(growth_table(arguments) if arguments.growth else tables(arguments))
 
 
 if __name__ == "__main__":

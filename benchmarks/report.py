@@ -31,6 +31,7 @@ class Results:
     cold_starts: list[ColdStart] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    readers: str = ""
 
     def data(self) -> dict[str, Any]:
         """Return them as JSON has them."""
@@ -55,6 +56,7 @@ class Results:
                 }
                 for g in self.growth
             ],
+            "readers": self.readers,
         }  # fmt: skip
 
 
@@ -64,6 +66,16 @@ def line(figures: Figures) -> str:
         f"{figures.client:<24} {figures.cpu_us:7.2f} µs CPU a message, {figures.per_second:9,.0f} messages/s, "
         f"{figures.core_share:4.0%} of the core, {figures.missing:,} missing, {figures.memory_bytes >> 20} MiB"
     )
+
+
+def latency_line(found: Latency) -> str:
+    """Return one client's latency in a line."""
+    since = (
+        ""
+        if found.received_p50 is None
+        else f"; from receipt {found.received_p50:.1f}, {found.received_p99:.1f}"
+    )
+    return f"{found.client:<24} p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms{since}"
 
 
 def spread(values: Sequence[float], form: str = ",.2f") -> str:
@@ -108,12 +120,19 @@ def write(results: Results, directory: Path) -> Path:
         parts += ["What clients warned of:", "```\n" + "\n".join(told) + "\n```"]
     if results.latencies:
         rows = [
-            f"| {x.client} | {x.p50:.1f} | {x.p99:.1f} | {x.worst:.1f} | {x.records:,} |"
+            f"| {x.client} | {x.p50:.1f} | {x.p99:.1f} | {x.worst:.1f} | {_shown(x.received_p50)} "
+            f"| {_shown(x.received_p99)} | {x.records:,} |"
             for x in results.latencies
         ]
         parts += [
             "## Added latency, ms from a frame's sending to the raw record's reading",
-            "\n".join(["| client | p50 | p99 | worst | records |", "|---|---|---|---|---|", *rows]),
+            "\n".join(
+                [
+                    "| client | p50 | p99 | worst | from receipt: p50 | p99 | records |",
+                    "|---|---|---|---|---|---|---|",
+                    *rows,
+                ]
+            ),
         ]
     if results.cold_starts:
         rows = [
@@ -127,12 +146,18 @@ def write(results: Results, directory: Path) -> Path:
         parts += ["## Memory, 1,500 symbols × 5 channels", "\n".join(["| s | MiB |", "|---|---|", *rows])]
     if results.growth:
         parts += ["## Growth", _growth(results)]
+    if results.readers:
+        parts += ["## Reading and replay, CPU time", results.readers]
     results_file = directory / "results.json"
     results_file.write_text(json.dumps(results.data(), indent=1))
     parts += [f"![{name}]({name})" for name in plotted(results_file, directory)]
     report = directory / "report.md"
     report.write_text("\n\n".join(parts) + "\n")
     return report
+
+
+def _shown(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.1f}"
 
 
 def _circumstances() -> str:

@@ -25,7 +25,7 @@ from bridge.local.files import Scratch, cache_directory, locked
 from bridge.local.process import free_ports, in_launcher, launch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
 _START_SECONDS = 120.0  # 3 s on an idle machine; three nodes on two busy cores took 16 s
@@ -77,6 +77,7 @@ class LocalKafka:
             default a temporary folder, gone after :meth:`stop`.
         heap_mb: Java heap per node in MiB.
         properties: broker settings beside or instead of ours.
+        java_options: Java's options beside ours; where the two contradict each other, these hold.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class LocalKafka:
         directory: Path | None = None,
         heap_mb: int = 384,
         properties: Mapping[str, str] = _NONE,
+        java_options: Sequence[str] = (),
     ) -> None:
         if nodes not in (1, 3):
             raise UsageError(f"a local Kafka has 1 node or 3, not {nodes}")
@@ -93,6 +95,7 @@ class LocalKafka:
         self._kept = directory
         self._heap_mb = heap_mb
         self._properties = dict(properties)
+        self._java_options = tuple(java_options)
         self._scratch: Scratch | None = None
         self._classpath: tuple[Path, ...] = ()
         self._nodes: tuple[_Node, ...] = ()
@@ -279,7 +282,8 @@ class LocalKafka:
         classpath = os.pathsep.join(map(str, self._classpath))
         temporary = f"-Djava.io.tmpdir={directory}"  # compression libraries unpack themselves there
         heap = f"-Xmx{self._heap_mb}m"
-        return [str(java), heap, temporary, *options, *_JAVA_OPTIONS, "-cp", classpath, *arguments]
+        ours = (heap, temporary, *options, *_JAVA_OPTIONS)
+        return [str(java), *ours, *self._java_options, "-cp", classpath, *arguments]
 
     def _launch(self, node: _Node) -> None:
         command = self._command(node.directory, "kafka.Kafka", str(self._settings_file(node)))
