@@ -65,6 +65,8 @@ def _latency(axes: Any, latencies: list[dict[str, Any]]) -> None:
         shares = [100 * number / len(samples) for number in range(len(samples))]
         axes.plot(samples, shares, label=latency["client"])
     axes.set_xscale("log")
+    _numbered(axes.xaxis)
+    axes.grid(alpha=0.3)
     axes.set_xlabel("ms from a frame's sending to the raw record's reading")
     axes.set_ylabel("% of messages")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -111,8 +113,12 @@ def _growth(axes: Any, points: list[dict[str, Any]]) -> None:
 def _logarithmic(axes: Any) -> None:
     """Give the vertical axis a logarithmic scale with a number at every 1, 2 and 5."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    _numbered(axes.yaxis)
+
+
+def _numbered(axis: Any) -> None:
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
 
 
 if __name__ == "__main__":
