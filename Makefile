@@ -2,7 +2,7 @@
 #
 #   make demo         a real Kafka, the exchange simulator, the bridge and a consumer; DEMO_SECONDS=30 ends by itself,
 #                     LIVE=1 reads Binance instead of the simulator, DEMO_ARGS go to `binance-bridge demo`
-#   make test         all tests but the slow fault suite; PYTEST_ARGS go to pytest
+#   make test         all tests but the slow ones of the three below; PYTEST_ARGS go to pytest
 #   make test-faults  the fault suite: bridges, brokers and the exchange break, and an oracle asks for every event
 #   make test-outages the slow tests of single parts while something breaks: publishers, spool, shards, accounts
 #   make test-benchmarks  the benchmark commands from beginning to end, with so little to do that their figures mean nothing

@@ -181,7 +181,7 @@ def arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.all:
         asked.exactly_once = asked.cold_start = asked.memory = asked.readers = True
-        asked.growth = asked.growth or list(experiments.GROWS)
+        asked.growth = asked.growth or []  # which is all of them
     return asked
 
 

@@ -176,8 +176,7 @@ def _growth(results: Results) -> str:
     for g in results.growth:
         f = g.figures
         load = f"{f.cpu_us:.2f} | {f.core_share:.0%} | {f.memory_bytes >> 20} | {f.missing:,}"
-        late = f"{g.p50:.1f} | {g.p99:.1f}" if g.p50 is not None and g.p99 is not None else "|"
-        lines.append(f"| {g.of} | {g.value:,} | {load} | {late} |")
+        lines.append(f"| {g.of} | {g.value:,} | {load} | {_shown(g.p50)} | {_shown(g.p99)} |")
     return "\n".join(lines)
 
 

@@ -143,7 +143,7 @@ class InstrumentHistory:
         """Return from when until when (exclusive) :meth:`at` gives what it gives at that time, microseconds."""
         self.at(received_at)
         since, until, _ = self._found
-        return (since, until) if self.answers else (0, _EVER)
+        return since, until
 
     def at(self, received_at: int) -> Instruments | None:
         """Return the newest table received by then, else the oldest; None without any."""
@@ -152,6 +152,7 @@ class InstrumentHistory:
             return table
         answers = self.answers
         if not answers:
+            self._found = 0, _EVER, None
             return None
         later = bisect_right(answers, received_at, key=lambda known: known.received_at)
         since = answers[later - 1].received_at if later else 0

@@ -239,17 +239,13 @@ class _Job:
 
     def _ordered(self, place: TopicPartition, records: list[Fetched]) -> Iterator[_Written]:
         """Yield records with what orders them: as the bridges received them."""
-        decode, newest = self.decoder.decode, self.newest_epochs
         for record in records:
-            try:
-                raw: RawRecord = decode(record.value or b"")
-            except DecodeError as error:
-                log.warning("left out of the replay: %s", error)
+            raw = self._raw(record.value)
+            if raw is None:
                 yield Written(place, record.offset, 0, (0,), None)
                 continue
             order = (raw.received_at, raw.connection_id, raw.number)
-            late = newest.get((raw.market, raw.stream)) != raw.epoch and self._is_late(raw)
-            yield Written(place, record.offset, raw.epoch, order, None if late else raw)
+            yield Written(place, record.offset, raw.epoch, order, None if self._is_late(raw) else raw)
 
     def _is_late(self, raw: RawRecord) -> bool:
         """Whether a stream had a later owner already when this came: then readers drop it.

@@ -60,11 +60,12 @@ def test_peers_are_pinned(name: str) -> None:
 
 def test_a_client_is_told_where_things_are(tmp_path: Path) -> None:
     """Each is pointed at the firehose and at Kafka."""
-    place = Place("127.0.0.1:9", 8, tmp_path, 20)
     for row in end_to_end.rows():
         if row.client.name.startswith(("ours", "limit", "naive")):
-            launch = row.client.launch(place)
-            said = [*launch.command, *(file.read_text() for file in tmp_path.iterdir())]
+            directory = tmp_path / row.client.name
+            directory.mkdir()
+            launch = row.client.launch(Place("127.0.0.1:9", 8, directory, 20))
+            said = [*launch.command, *(file.read_text() for file in directory.iterdir())]
             assert any("127.0.0.1:9" in text for text in said)
             assert any("ws://127.0.0.1:8" in text for text in said)
             assert launch.streams == 20 * 6
